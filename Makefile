@@ -1,0 +1,34 @@
+# Two commands: `make demo` does the main job on real data, `make test` runs the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: demo test test-long check clean
+
+demo: $(VENV)/.demo
+	$(BIN)/python examples/digits_sweep.py
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+test-long: $(VENV)/.test
+	$(BIN)/python -m pytest -m long
+
+check: $(VENV)/.check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy evaluator_schema serialization runtime
+	$(BIN)/lint-imports
+
+# One virtual environment; each mark says which extras it holds.
+$(VENV)/.python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.demo $(VENV)/.test $(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt
+	$(PIP) --editable '.[$(@:$(VENV)/.%=%)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

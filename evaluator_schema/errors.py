@@ -1,0 +1,156 @@
+"""The one tree of errors.
+
+Each message says where the mistake is, what was found, what was expected and what to do about it.
+Errors of creation are pydantic's own `ValidationError`, with a path to each problem.
+"""
+
+from __future__ import annotations
+
+
+class RebindError(Exception):
+    """Root of everything that rebind raises on its own account.
+
+    ::
+
+        RebindError
+        ├── ArgumentError               a traced call whose arguments do not fit its signature (a TypeError)
+        ├── CaptureError                a live object whose construction cannot be told exactly
+        ├── UnresolvedParametersError   parameters without names where names are needed
+        ├── ImportPathError             a `module:qualname` that does not lead to what it names
+        ├── BindError                   an evaluator and a model that do not fit
+        │   └── MissingParametersError  recorded parameters that the model does not have
+        ├── TrainingError               a training that cannot be done as asked
+        ├── EvaluationError             an evaluation that did not return a score
+        ├── SerializationError          anything about bytes and files
+        │   ├── NotSerializableError    a value that cannot be written
+        │   ├── NotARebindFileError     bytes that are something else
+        │   ├── TruncatedError          bytes that end too early, or go on too long
+        │   ├── CorruptedError          bytes that were changed
+        │   ├── SignatureError          bytes whose signature is not accepted
+        │   │   ├── UnsignedError       a key was given and the bytes carry no signature
+        │   │   ├── UnknownKeyError     signed with a key that was not given
+        │   │   └── WrongKeyError       the key's name is right and the signature is not
+        │   ├── UntrustedPayloadError   pickled code, and neither a key nor `trusted=True`
+        │   ├── NewerFormatError        written by a later rebind
+        │   ├── EnvironmentMismatchError  a Python or a library that cannot open the payload
+        │   ├── MissingModuleError      the payload needs a module or name that is not here
+        │   └── TooLargeError           more bytes than the limit allows
+        └── TrialError                  a trial that gave no result
+            ├── TrialFailedError        it raised; the remote traceback is the cause
+            ├── WorkerDiedError         its worker process died while running it
+            ├── TrialTimeoutError       it took longer than its timeout and was killed
+            ├── UnpicklableTrialError   the trial could not be sent to a worker, or not opened there
+            └── UnpicklableResultError  its result could not be sent back
+    """
+
+
+class ArgumentError(RebindError, TypeError):
+    """A traced call whose arguments do not fit the signature of its target."""
+
+
+class CaptureError(RebindError):
+    """A live object from which no exact construction can be told."""
+
+
+class UnresolvedParametersError(RebindError):
+    """Parameters without names, where names are needed."""
+
+
+class ImportPathError(RebindError):
+    """An import path `module:qualname` that does not lead to what it names, or may not be imported."""
+
+
+class BindError(RebindError):
+    """An evaluator and a model that do not fit."""
+
+
+class MissingParametersError(BindError):
+    """Recorded parameters that the model does not have."""
+
+
+class TrainingError(RebindError):
+    """A training that cannot be done as asked."""
+
+
+class EvaluationError(RebindError):
+    """An evaluation that did not return a score."""
+
+
+class SerializationError(RebindError):
+    """Anything about bytes and files."""
+
+
+class NotSerializableError(SerializationError):
+    """A value that cannot be written."""
+
+
+class NotARebindFileError(SerializationError):
+    """Bytes that are something else than an evaluator."""
+
+
+class TruncatedError(SerializationError):
+    """Bytes that end too early, or go on too long."""
+
+
+class CorruptedError(SerializationError):
+    """Bytes that were changed since they were written."""
+
+
+class SignatureError(SerializationError):
+    """Bytes whose signature is not accepted."""
+
+
+class UnsignedError(SignatureError):
+    """A key was given, and the bytes carry no signature."""
+
+
+class UnknownKeyError(SignatureError):
+    """The bytes are signed with a key that was not given."""
+
+
+class WrongKeyError(SignatureError):
+    """The key has the right name, and the signature is not its own."""
+
+
+class UntrustedPayloadError(SerializationError):
+    """Pickled code, and neither a matching key nor `trusted=True`."""
+
+
+class NewerFormatError(SerializationError):
+    """Bytes written in a format that only a later rebind knows."""
+
+
+class EnvironmentMismatchError(SerializationError):
+    """A Python or a library whose version cannot open the payload."""
+
+
+class MissingModuleError(SerializationError):
+    """The payload needs a module, or a name in it, that is not here."""
+
+
+class TooLargeError(SerializationError):
+    """More bytes than the limit allows."""
+
+
+class TrialError(RebindError):
+    """A trial that gave no result."""
+
+
+class TrialFailedError(TrialError):
+    """The trial raised; its remote traceback is the cause."""
+
+
+class WorkerDiedError(TrialError):
+    """The worker process died while it ran the trial."""
+
+
+class TrialTimeoutError(TrialError):
+    """The trial took longer than its timeout, and was killed."""
+
+
+class UnpicklableTrialError(TrialError):
+    """The trial could not be sent to a worker, or not opened there."""
+
+
+class UnpicklableResultError(TrialError):
+    """The result of the trial could not be sent back."""
