@@ -1,0 +1,19 @@
+"""What an evaluator is: pydantic models, tracing, validation. No pickle, no process, no trainer."""
+
+from .construction import Construction, GroupChange
+from .evaluator import Evaluator, diff
+from .recording import Record
+from .torch_evaluator import TorchEvaluator
+from .tracing import construction_of, is_traced, trace
+
+__all__ = [
+    "Construction",
+    "Evaluator",
+    "GroupChange",
+    "Record",
+    "TorchEvaluator",
+    "construction_of",
+    "diff",
+    "is_traced",
+    "trace",
+]

@@ -23,17 +23,20 @@ class RebindError(Exception):
         ├── EvaluationError             an evaluation that did not return a score
         ├── SerializationError          anything about bytes and files
         │   ├── NotSerializableError    a value that cannot be written
+        │   ├── SaveError               a file that could not be written (disk full, no permission)
         │   ├── NotARebindFileError     bytes that are something else
         │   ├── TruncatedError          bytes that end too early, or go on too long
         │   ├── CorruptedError          bytes that were changed
         │   ├── SignatureError          bytes whose signature is not accepted
         │   │   ├── UnsignedError       a key was given and the bytes carry no signature
         │   │   ├── UnknownKeyError     signed with a key that was not given
-        │   │   └── WrongKeyError       the key's name is right and the signature is not
+        │   │   ├── WrongKeyError       the key's name is right and the signature is not
+        │   │   └── InvalidKeyError     a key that is none, or too short (a ValueError)
         │   ├── UntrustedPayloadError   pickled code, and neither a key nor `trusted=True`
         │   ├── NewerFormatError        written by a later rebind
         │   ├── EnvironmentMismatchError  a Python or a library that cannot open the payload
         │   ├── MissingModuleError      the payload needs a module or name that is not here
+        │   ├── InvalidPayloadError     whole and accepted bytes whose content does not come back
         │   └── TooLargeError           more bytes than the limit allows
         └── TrialError                  a trial that gave no result
             ├── TrialFailedError        it raised; the remote traceback is the cause
@@ -84,6 +87,10 @@ class NotSerializableError(SerializationError):
     """A value that cannot be written."""
 
 
+class SaveError(SerializationError):
+    """A file that could not be written; what was there before is untouched."""
+
+
 class NotARebindFileError(SerializationError):
     """Bytes that are something else than an evaluator."""
 
@@ -112,6 +119,10 @@ class WrongKeyError(SignatureError):
     """The key has the right name, and the signature is not its own."""
 
 
+class InvalidKeyError(SignatureError, ValueError):
+    """Something that is no key, or a key that is too short to protect anything."""
+
+
 class UntrustedPayloadError(SerializationError):
     """Pickled code, and neither a matching key nor `trusted=True`."""
 
@@ -126,6 +137,10 @@ class EnvironmentMismatchError(SerializationError):
 
 class MissingModuleError(SerializationError):
     """The payload needs a module, or a name in it, that is not here."""
+
+
+class InvalidPayloadError(SerializationError):
+    """The bytes are whole and accepted, and what they hold does not come back or does not validate."""
 
 
 class TooLargeError(SerializationError):

@@ -1,0 +1,365 @@
+"""From live optimizers and schedulers to constructions: the step from objects to values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch.nn import Module
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from .adoption import adopt
+from .amendments import changes
+from .construction import Construction, GroupChange, constructions_in
+from .errors import CaptureError
+from .naming import Names, outermost
+from .problems import Invalid, Problems
+from .recording import ModuleArgument, Record, TensorArgument, registry
+from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, leaves, map_container
+
+Captured = Construction | Invalid
+Form = Captured | list[Captured]
+
+
+def capture(optimizers: Any, lr_schedulers: Any, model: Module | None) -> tuple[Any, Any, Names]:
+    """Turn live optimizers and schedulers into constructions.
+
+    Args:
+        optimizers: One optimizer or a list of them; what is no live object passes as it is.
+        lr_schedulers: Likewise.
+        model: The module that parameter names start from, if the caller gave it.
+
+    Returns:
+        The same forms with a `Construction`, or an `Invalid` that tells what is wrong, for each object, and
+        the names that were used.
+    """
+    records = _Records()
+    live = [item for item in (*_listed(optimizers), *_listed(lr_schedulers)) if _is_live(item)]
+    found = [record for record in map(records.of, live) if isinstance(record, Record)]
+    names = _names_for(found, model)
+    capturing = _Capturing(names, records, found)
+    captured_optimizers = _map_form(optimizers, capturing.root)
+    capturing.optimizers_done = True
+    captured_schedulers = _map_form(lr_schedulers, capturing.root)
+    ranks = _ranks([captured_optimizers, captured_schedulers])
+    return (
+        _map_form(captured_optimizers, lambda item: _reordered(item, ranks)),
+        _map_form(captured_schedulers, lambda item: _reordered(item, ranks)),
+        names,
+    )
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _map_form(value: Any, each: Callable[[Any], Any]) -> Any:
+    return [each(item) for item in value] if isinstance(value, list | tuple) else each(value)
+
+
+def _is_live(value: Any) -> bool:
+    return value is not None and not isinstance(value, Construction | dict | str | int | float)
+
+
+class _Records:
+    """The record of each live object, traced or adopted, made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Record | CaptureError] = {}
+
+    def of(self, value: Any) -> Record | CaptureError:
+        """Give the record of an object, or the error that says why there is none."""
+        if id(value) not in self._known:
+            self._known[id(value)] = registry.get(value) or _adopted(value)
+        return self._known[id(value)]
+
+
+def _adopted(value: Any) -> Record | CaptureError:
+    try:
+        return adopt(value)
+    except CaptureError as error:
+        return error
+
+
+def _names_for(records: Sequence[Record], model: Module | None) -> Names:
+    if model is not None:
+        return Names(model, given=True)
+    roots = []
+    for record in _with_inner(records):
+        roots += [root() for root in record.roots]
+        roots += [
+            leaf.live()
+            for _, leaf in leaves([record.args, record.kwargs])
+            if isinstance(leaf, ModuleArgument)
+        ]
+    alive = [root for root in roots if root is not None]
+    return Names(outermost(alive) if len(alive) == len(roots) else None, given=False)
+
+
+def _with_inner(records: Sequence[Record]) -> list[Record]:
+    """List records with all the records that their arguments lead to, each once."""
+    found: dict[int, Record] = {}
+    pending = list(records)
+    while pending:
+        record = pending.pop()
+        if id(record) not in found:
+            found[id(record)] = record
+            pending += [leaf for _, leaf in leaves([record.args, record.kwargs]) if isinstance(leaf, Record)]
+    return list(found.values())
+
+
+class _Capturing:
+    """One evaluator's worth of records on their way to constructions, with sharing kept."""
+
+    def __init__(self, names: Names, records: _Records, found: Sequence[Record]) -> None:
+        self.names = names
+        self._records = records
+        self.optimizers_done = False
+        self._emitted: set[int] = set()
+        self._now = 1 + max(
+            (
+                order
+                for record in _with_inner(found)
+                for order in (record.order, *(amendment.order for amendment in record.amendments))
+            ),
+            default=0,
+        )
+
+    def root(self, item: Any) -> Any:
+        """Capture one optimizer or scheduler that was passed to the evaluator."""
+        if not _is_live(item):
+            return item
+        record = self._records.of(item)
+        problems = Problems()
+        if isinstance(record, CaptureError):
+            problems.add((), str(record), item, "not_adoptable")
+            return Invalid(problems)
+        if id(record) in self._emitted:
+            problems.add((), "the same object is passed twice", item, "duplicate")
+            return Invalid(problems)
+        try:
+            return self._construction(record, problems)
+        except ValidationError as error:
+            problems.include((), error)
+            return Invalid(problems)
+
+    def _construction(self, record: Record, problems: Problems) -> Captured:
+        self._emitted.add(id(record))
+        self._learn_names(record)
+        is_optimizer = isinstance(record.target, type) and issubclass(record.target, Optimizer)
+        args = tuple(self._value(v, ("args", i), problems) for i, v in enumerate(record.args))
+        kwargs = {k: self._value(v, ("kwargs", k), problems) for k, v in record.kwargs.items()}
+        if is_optimizer:
+            self._refuse_plain_parameters(record, problems)
+        changed = self._changes(record, problems)
+        if problems:
+            return Invalid(problems)
+        return Construction(
+            target=record.target,
+            args=args,
+            kwargs=kwargs,
+            order=record.order + _SHIFT,
+            changes=changed,
+            location=f"{os.path.basename(record.file)}:{record.line}" if record.file else None,
+        )
+
+    def _learn_names(self, record: Record) -> None:
+        for _, container in _pairs([record.args, record.kwargs]):
+            tensor = container[1].live()
+            if tensor is not None:
+                self.names.learn(tensor, container[0])
+
+    def _refuse_plain_parameters(self, record: Record, problems: Problems) -> None:
+        """Tensors that an optimizer trains are holes; one that is no `Parameter` needs `model=`."""
+        first = record.args[0] if record.args else record.kwargs.get("params")
+        groups = first.items if isinstance(first, Iterated) else first
+        for group in groups if isinstance(groups, list | tuple) else [groups]:
+            trained = group.get("params") if isinstance(group, dict) else group
+            for _, leaf in leaves(trained):
+                if isinstance(leaf, TensorArgument) and leaf.value is not None and not self._is_hole(leaf):
+                    problems.add((), "an optimized tensor is neither a Parameter nor in the model", leaf)
+
+    def _is_hole(self, argument: TensorArgument) -> bool:
+        tensor = argument.live()
+        return (
+            argument.value is None
+            or argument.value.requires_grad
+            or (tensor is not None and self.names.knows(tensor))
+        )
+
+    def _changes(self, record: Record, problems: Problems) -> tuple[GroupChange, ...]:
+        optimizer = record.result()
+        found = [(a.order, a.group, a.options) for a in record.amendments]
+        if isinstance(optimizer, Optimizer) and record.groups is not None:
+            scheduled = _is_scheduled(record, optimizer)
+            found += [
+                (self._now, index, options)
+                for index, options in changes(record, optimizer, scheduled=scheduled)
+            ]
+        return tuple(
+            GroupChange(
+                order=order + _SHIFT,
+                group=group,
+                options=self._value(options, ("changes", number), problems),
+            )
+            for number, (order, group, options) in enumerate(found)
+        )
+
+    def _value(self, value: Any, path: tuple[str | int, ...], problems: Problems) -> Any:
+        if isinstance(value, Record):
+            return self._inner(value, path, problems)
+        if isinstance(value, TensorArgument):
+            return self._tensor(value, path, problems)
+        if isinstance(value, ModuleArgument):
+            return self._module(value, path, problems)
+        if isinstance(value, Optimizer | LRScheduler):
+            return self._untraced(value, path, problems)
+        if isinstance(value, Iterated):
+            return Iterated(self._value(value.items, path, problems))
+        mapped = map_container(value, lambda item: self._value(item, path, problems))
+        return self._compressed(mapped) if isinstance(mapped, list) else mapped
+
+    def _inner(self, record: Record, path: tuple[str | int, ...], problems: Problems) -> Any:
+        if id(record) in self._emitted:
+            return Ref(record.order + _SHIFT)
+        if self.optimizers_done and isinstance(record.result(), Optimizer):
+            problems.add(path, _FOREIGN, record.result(), "foreign_optimizer")
+            return None
+        inner = Problems()
+        captured = self._construction(record, inner)
+        if isinstance(captured, Invalid):
+            try:
+                inner.raise_if_any("inner")
+            except ValidationError as error:
+                problems.include(path, error)
+        return captured
+
+    def _untraced(self, value: Any, path: tuple[str | int, ...], problems: Problems) -> Any:
+        record = self._records.of(value)
+        if isinstance(record, CaptureError):
+            problems.add(path, str(record), value, "not_adoptable")
+            return None
+        return self._inner(record, path, problems)
+
+    def _tensor(self, argument: TensorArgument, path: tuple[str | int, ...], problems: Problems) -> Any:
+        if not self._is_hole(argument):
+            return argument.value
+        tensor = argument.live()
+        if tensor is None:
+            problems.add(path, "a recorded parameter is gone: create the evaluator while its model lives")
+            return None
+        if self.names.given and not self.names.knows(tensor):
+            problems.add(
+                path,
+                f"a parameter of shape {tuple(tensor.shape)} is not in the model given as model=; pass the "
+                "model that the optimizer was built for",
+                tensor,
+                "unknown_parameter",
+            )
+            return None
+        name, *aliases = self.names.of(tensor)
+        return ParameterHole(name, tuple(aliases))
+
+    def _module(self, argument: ModuleArgument, path: tuple[str | int, ...], problems: Problems) -> Any:
+        module = argument.live()
+        name = None if module is None else self.names.of_module(module)
+        if name is None:
+            problems.add(
+                path,
+                "a recorded module is not part of the model; pass the whole model as model=",
+                module,
+            )
+        return ModuleHole(name or "")
+
+    def _compressed(self, items: list[Any]) -> Any:
+        """Give one hole for a list that holds nothing but parameters, or nothing but named ones."""
+        named = bool(items) and all(
+            type(item) is tuple
+            and len(item) == 2
+            and isinstance(item[1], ParameterHole)
+            and item[0] == item[1].name
+            for item in items
+        )
+        holes = [item[1] for item in items] if named else items
+        if not holes or not all(isinstance(hole, ParameterHole) for hole in holes):
+            return items
+        names = tuple(hole.name for hole in holes)
+        aliases = tuple((hole.name, hole.aliases) for hole in holes if hole.aliases)
+        return ParametersHole(names, named, self.names.in_order(names), aliases)
+
+
+# Adopted objects have negative orders: they stand before everything that was traced.
+_SHIFT = 1_000_000
+
+_FOREIGN = (
+    "this scheduler drives an optimizer that is not among `optimizers`; pass that optimizer too, or build "
+    "the scheduler on one that is passed"
+)
+
+
+def _pairs(value: Any) -> list[tuple[None, tuple[str, TensorArgument]]]:
+    """List the `(name, parameter)` pairs in recorded arguments."""
+    found: list[tuple[None, tuple[str, TensorArgument]]] = []
+    pending = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Iterated):
+            pending.append(item.items)
+        elif isinstance(item, dict):
+            pending += item.values()
+        elif (
+            isinstance(item, tuple)
+            and len(item) == 2
+            and isinstance(item[0], str)
+            and isinstance(item[1], TensorArgument)
+        ):
+            found.append((None, item))
+        elif isinstance(item, list | tuple):
+            pending += item
+    return found
+
+
+def _is_scheduled(record: Record, optimizer: Optimizer) -> bool:
+    """Tell whether changed learning rates may be a scheduler's work rather than the caller's.
+
+    They may once a scheduler was built that no traced call told of, or once one has moved.
+    """
+    noted = record.groups or []
+    unseen = any(
+        "initial_lr" in group and "initial_lr" not in before
+        for group, before in zip(optimizer.param_groups, noted, strict=False)
+    )
+    stepped = bool(optimizer.state) or getattr(optimizer, "_opt_called", False)
+    return unseen or (stepped and any("initial_lr" in before for before in noted))
+
+
+def _ranks(captured: list[Any]) -> dict[int, int]:
+    orders: set[int] = set()
+    for _, construction in constructions_in(captured):
+        orders.add(construction.order)
+        orders.update(change.order for change in construction.changes)
+    return {order: rank for rank, order in enumerate(sorted(orders))}
+
+
+def _reordered(value: Any, ranks: dict[int, int]) -> Any:
+    """Number constructions, changes and references from 0, so that equal code gives equal values."""
+    if isinstance(value, Ref):
+        return Ref(ranks[value.order])
+    if isinstance(value, Construction):
+        return value.model_copy(
+            update={
+                "args": _reordered(value.args, ranks),
+                "kwargs": _reordered(value.kwargs, ranks),
+                "order": ranks[value.order],
+                "changes": tuple(
+                    change.model_copy(update={"order": ranks[change.order]}) for change in value.changes
+                ),
+            }
+        )
+    if isinstance(value, torch.Tensor | Invalid):
+        return value
+    return map_container(value, lambda item: _reordered(item, ranks))

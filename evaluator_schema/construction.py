@@ -1,0 +1,253 @@
+"""A construction as a value: what to call, with what, and when among its siblings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any
+
+import torch
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializationInfo,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from . import codec
+from .annotations import mismatch
+from .errors import ImportPathError
+from .importing import import_path, is_under, resolve, unwrapped
+from .problems import Problems
+from .signatures import Location, locate_arguments, misfits, name_of
+from .values import (
+    Iterated,
+    ModuleHole,
+    ParameterHole,
+    ParametersHole,
+    Ref,
+    leaves,
+    map_container,
+)
+
+
+def _decoded(value: Any, info: ValidationInfo) -> Any:
+    try:
+        return codec.decode(value, info.context or {})
+    except ImportPathError as error:
+        raise ValueError(str(error)) from None
+
+
+def _encoded(value: Any, info: SerializationInfo) -> Any:
+    return codec.encode(value, {**(info.context or {}), "keep": info.mode != "json"})
+
+
+def _imported(value: Any, info: ValidationInfo) -> Any:
+    """Take a callable, or import the one that a path names."""
+    if isinstance(value, str):
+        try:
+            return resolve(value, (info.context or {}).get("allow", ()))
+        except ImportPathError as error:
+            raise ValueError(str(error)) from None
+    return _decoded(unwrapped(value), info)
+
+
+def _imported_target(value: Any, info: ValidationInfo) -> Any:
+    """Take what a construction calls, or import it, if it may be called on the word of a path alone.
+
+    The default allow-list opens torch, and torch has functions that run files (`torch.load`,
+    `torch.hub.load`). A path may therefore lead to optimizers, schedulers and modules only, unless the
+    caller allowed the target's module by name.
+    """
+    target = _imported(value, info)
+    if not isinstance(value, str) or (
+        isinstance(target, type) and issubclass(target, Optimizer | LRScheduler | torch.nn.Module)
+    ):
+        return target
+    module = getattr(target, "__module__", None) or value.partition(":")[0]
+    allow = (info.context or {}).get("allow", ())
+    if is_under(module, allow):
+        return target
+    raise ValueError(
+        f"{value!r} is no optimizer, scheduler or module; to have it called, allow its module by "
+        f"name: context={{'allow': [{module!r}]}}"
+    )
+
+
+def _exported(value: Any, info: SerializationInfo) -> Any:
+    """Give the import path of a callable; in Python, one that has none stands for itself."""
+    path = import_path(value)
+    if path is not None:
+        return path
+    return codec.encode(value, info.context or {}) if info.mode == "json" else value
+
+
+# Anything that may be recorded; see `codec` for what it looks like in JSON.
+Value = Annotated[
+    Any,
+    BeforeValidator(_decoded),
+    PlainSerializer(_encoded),
+    WithJsonSchema({"description": "A value; what JSON lacks is written as {'$tag': ...}"}),
+]
+_PATH_SCHEMA = WithJsonSchema({"type": "string", "description": "An import path, 'module:qualname'"})
+# A callable, in JSON its import path `module:qualname`.
+Importable = Annotated[
+    Any,
+    BeforeValidator(_imported),
+    PlainSerializer(_exported),
+    _PATH_SCHEMA,
+]
+Target = Annotated[
+    Any,
+    BeforeValidator(_imported_target),
+    PlainSerializer(_exported),
+    _PATH_SCHEMA,
+]
+
+
+class Frozen(BaseModel):
+    """What all of our models have in common: they are values, and take no unknown fields."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, ser_json_inf_nan="strings"
+    )
+
+
+class GroupChange(Frozen):
+    """A change to an optimizer's parameter groups after its construction.
+
+    Attributes:
+        order: When it is done, among the constructions of the evaluator.
+        group: The group's index; one past the last adds a group.
+        options: The options that change. A new group's include `params`.
+    """
+
+    order: int = Field(ge=0)
+    group: int = Field(ge=0)
+    options: dict[str, Value]
+
+
+class Construction(Frozen):
+    """How one object is constructed: `target(*args, **kwargs)`, with holes where the model goes.
+
+    Attributes:
+        target: What is called.
+        args: Positional arguments, as they were given.
+        kwargs: Keyword arguments, as they were given; defaults are left to the target.
+        order: When it is called, among the constructions of the evaluator.
+        changes: What was done to its parameter groups later, where it is an optimizer.
+        location: The `file:line` of the traced call, for people.
+    """
+
+    target: Target
+    args: tuple[Value, ...] = ()
+    kwargs: dict[str, Value] = {}
+    order: int = Field(default=0, ge=0)
+    changes: tuple[GroupChange, ...] = ()
+    location: str | None = None
+
+    @model_validator(mode="after")
+    def _check_call(self) -> Construction:
+        problems = Problems()
+        if not callable(self.target):
+            problems.add(
+                ("target",),
+                f"a construction needs something to call, not {self.target!r}",
+                self.target,
+            )
+            problems.raise_if_any("Construction")
+        for location, message in misfits(self.target, self.args, self.kwargs):
+            problems.add(location, message, self._at(location))
+        if not problems:
+            self._check_types(problems)
+        problems.raise_if_any(name_of(self.target))
+        return self
+
+    def _check_types(self, problems: Problems) -> None:
+        for location, parameter, value in locate_arguments(self.target, self.args, self.kwargs):
+            if parameter.name == "params" or any(_is_hole(leaf) for _, leaf in leaves(value)):
+                continue
+            message = mismatch(self.target, parameter, value)
+            if message:
+                problems.add(location, f"{name_of(self.target)}: {message}", value)
+
+    def _at(self, location: Location) -> Any:
+        found: Any = None
+        if len(location) == 2:
+            found = getattr(self, str(location[0]))
+            found = found[location[1]] if location[1] in found or location[0] == "args" else None
+        return found
+
+
+def _is_hole(value: Any) -> bool:
+    return isinstance(value, Ref | ParameterHole | ParametersHole | ModuleHole | Construction)
+
+
+def _encode_construction(value: Construction, context: codec.Context) -> Any:
+    mode = "python" if context.get("keep") else "json"
+    return value.model_dump(mode=mode, context=dict(context), exclude_defaults=True)
+
+
+def _decode_construction(held: Any, context: codec.Context) -> Construction:
+    return Construction.model_validate(held, context=dict(context))
+
+
+codec.register("$construction", Construction, _encode_construction, _decode_construction)
+
+
+def constructions_in(value: Any) -> Iterator[tuple[Location, Construction]]:
+    """Walk all constructions in a value, the outer before the inner, each with its path."""
+    for path, leaf in leaves(value):
+        if isinstance(leaf, Construction):
+            yield path, leaf
+            for inner, found in constructions_in(leaf.args):
+                yield (*path, "args", *inner), found
+            for inner, found in constructions_in(leaf.kwargs):
+                yield (*path, "kwargs", *inner), found
+
+
+def values_of(construction: Construction) -> list[tuple[Location, Any]]:
+    """List the leaves of a construction's own arguments and changes, each with its path."""
+    return [
+        *((("args", *path), leaf) for path, leaf in leaves(construction.args)),
+        *((("kwargs", *path), leaf) for path, leaf in leaves(construction.kwargs)),
+        *(
+            (("changes", index, *path), leaf)
+            for index, change in enumerate(construction.changes)
+            for path, leaf in leaves(change.options)
+        ),
+    ]
+
+
+def holes_in(value: Any) -> list[ParameterHole | ParametersHole]:
+    """List the holes for parameters in a value, in the order in which they stand."""
+    return [
+        leaf
+        for _, construction in constructions_in(value)
+        for _, leaf in values_of(construction)
+        if isinstance(leaf, ParameterHole | ParametersHole)
+    ]
+
+
+def replace_leaves(value: Any, replace: Callable[[Any], Any]) -> Any:
+    """Copy a value with `replace` applied to every leaf, also inside its constructions."""
+    if isinstance(value, Construction):
+        return value.model_copy(
+            update={
+                "args": replace_leaves(value.args, replace),
+                "kwargs": replace_leaves(value.kwargs, replace),
+                "changes": tuple(
+                    change.model_copy(update={"options": replace_leaves(change.options, replace)})
+                    for change in value.changes
+                ),
+            }
+        )
+    if isinstance(value, dict | list | tuple | set | frozenset | Iterated):
+        return map_container(value, lambda item: replace_leaves(item, replace))
+    return replace(value)
