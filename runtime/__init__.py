@@ -1,0 +1,67 @@
+"""What an evaluator does: bind to a model, train, evaluate; trials in worker processes.
+
+What is here is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .binding import Binding, bind
+    from .evaluation import Evaluation
+    from .matching import Report
+    from .pools.local import LocalPool
+    from .pools.pool import Pool
+    from .pools.serial import SerialPool
+    from .results import Results, TrialResult
+    from .tasks import evaluate, finetune_and_evaluate, train_and_evaluate
+    from .trial import Trial
+    from .trials import run_trials
+
+__all__ = [
+    "Binding",
+    "Evaluation",
+    "LocalPool",
+    "Pool",
+    "Report",
+    "Results",
+    "SerialPool",
+    "Trial",
+    "TrialResult",
+    "bind",
+    "evaluate",
+    "finetune_and_evaluate",
+    "run_trials",
+    "train_and_evaluate",
+]
+
+_HOMES = {
+    "Binding": "binding",
+    "Evaluation": "evaluation",
+    "LocalPool": "pools.local",
+    "Pool": "pools.pool",
+    "Report": "matching",
+    "Results": "results",
+    "SerialPool": "pools.serial",
+    "Trial": "trial",
+    "TrialResult": "results",
+    "bind": "binding",
+    "evaluate": "tasks",
+    "finetune_and_evaluate": "tasks",
+    "run_trials": "trials",
+    "train_and_evaluate": "tasks",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,97 @@
+"""The conditions under which a trial runs: the same in every pool, and restored afterwards."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from .seeding import random_state_kept
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+
+def _set_default_device(name: str) -> None:
+    # None instead of "cpu": a device that is set costs time in every call of torch.
+    torch.set_default_device(None if name == "cpu" else name)
+
+
+def _deterministic() -> list[bool]:
+    return [
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    ]
+
+
+def _set_deterministic(value: list[bool]) -> None:
+    torch.use_deterministic_algorithms(value[0], warn_only=value[1])
+
+
+def _set_cudnn(name: str) -> Callable[[bool], None]:
+    return lambda value: setattr(torch.backends.cudnn, name, value)
+
+
+def _get_cudnn(name: str) -> Callable[[], bool]:
+    return lambda: bool(getattr(torch.backends.cudnn, name))
+
+
+# Process-wide settings of torch that change results: how to read and how to set each of them.
+_SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
+    "default_dtype": (
+        lambda: str(torch.get_default_dtype()).removeprefix("torch."),
+        lambda name: torch.set_default_dtype(getattr(torch, name)),
+    ),
+    "default_device": (lambda: str(torch.get_default_device()), _set_default_device),
+    "deterministic_algorithms": (_deterministic, _set_deterministic),
+    "float32_matmul_precision": (
+        torch.get_float32_matmul_precision,
+        torch.set_float32_matmul_precision,
+    ),
+    "cudnn_benchmark": (_get_cudnn("benchmark"), _set_cudnn("benchmark")),
+    "cudnn_deterministic": (_get_cudnn("deterministic"), _set_cudnn("deterministic")),
+}
+
+
+def current_settings() -> dict[str, Any]:
+    """This process's settings of torch, as JSON can carry them."""
+    return {name: read() for name, (read, _) in _SETTINGS.items()}
+
+
+@contextmanager
+def trial_conditions(threads: int, settings: Mapping[str, Any]) -> Iterator[None]:
+    """Run a block under given conditions, and leave no trace of it in the process.
+
+    Threads and settings are as given; gradients are on and autocast is off, whatever the caller is
+    in the middle of; and the state of the generators of random numbers is put back at the end.
+
+    Args:
+        threads: How many threads torch may use.
+        settings: What `current_settings` returned in the process that asks for the trial.
+    """
+    before, threads_before = current_settings(), torch.get_num_threads()
+    with ExitStack() as stack:
+        stack.enter_context(random_state_kept())
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        stack.callback(_apply, before)
+        stack.callback(_set_threads, threads_before)
+        _set_threads(threads)
+        _apply(settings)
+        yield
+
+
+def _set_threads(threads: int) -> None:
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+
+
+def _apply(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        read, write = _SETTINGS[name]
+        if read() != value:
+            write(value)

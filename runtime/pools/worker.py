@@ -1,0 +1,85 @@
+"""What a worker process of `LocalPool` runs: jobs are read, handled and answered until it ends."""
+
+from __future__ import annotations
+
+import faulthandler
+import gc
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from .frames import Frame, Inbox, send
+from .lifeline import die_with_parent
+from .pool import Briefing
+
+if TYPE_CHECKING:
+    from .pool import Handler
+
+# Collecting garbage costs some 50 ms beside torch; after a second of work that is little, and the
+# model of one trial should not wait for the collector while the next one is built.
+_WORK_WORTH_A_COLLECTION = 1.0
+
+
+def main(channel: int, lifeline: int, crash_report: int) -> None:
+    """Serve the parent until it closes the channel.
+
+    Args:
+        channel: Descriptor of this worker's end of its private socket.
+        lifeline: Descriptor of the pipe that ends when the parent ends.
+        crash_report: Descriptor of a file for the Python traceback of a crash in native code.
+    """
+    die_with_parent(lifeline)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for descriptor in (channel, lifeline, crash_report):
+        os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no keyword
+    faulthandler.enable(crash_report)
+    with socket.socket(fileno=channel) as sock, suppress(EOFError, ConnectionError):
+        _serve(sock)
+
+
+def _serve(sock: socket.socket) -> None:
+    inbox = Inbox()
+    handler: Handler | None = None
+    while True:
+        frame = inbox.receive(sock)
+        if frame.header["kind"] == "brief":
+            try:
+                handler = Briefing(frame.header["handler"], bytes(frame.body)).open()
+            except BaseException as error:  # noqa: BLE001 - the parent tells it
+                send(sock, _failure("broken", frame.header["run"], error))
+                return
+            send(sock, Frame({"kind": "ready", "id": frame.header["run"]}))
+        elif handler is not None:
+            began = time.perf_counter()
+            send(sock, _answer(handler, frame))
+            del frame  # or the payload would live on while the next job is awaited
+            if time.perf_counter() - began > _WORK_WORTH_A_COLLECTION:
+                gc.collect()
+
+
+def _answer(handler: Handler, frame: Frame) -> Frame:
+    header = {"kind": "answer", "id": frame.header["id"]}
+    try:
+        return Frame(header, handler(frame.body, frame.header["files"]))
+    except BaseException as error:  # noqa: BLE001 - a worker outlives whatever its jobs do
+        return _failure("raised", frame.header["id"], error)
+    finally:
+        _flush()
+
+
+def _failure(kind: str, job: int, error: BaseException) -> Frame:
+    trace = "".join(traceback.format_exception(error))
+    detail = traceback.format_exception_only(error)[-1].strip()
+    return Frame({"kind": kind, "id": job, "detail": detail, "trace": trace})
+
+
+def _flush() -> None:
+    """Show what the job printed before anybody reads its answer."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # replaced or closed by the job
+            stream.flush()

@@ -1,0 +1,56 @@
+"""The seed of a trial, and the generators of random numbers that it sets."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+try:
+    # Not only where it is imported already: what a process happens to have imported must not decide
+    # whether a trial in it is seeded.
+    import numpy as np
+except ImportError:  # pragma: no cover - torch works without
+    np = None  # type: ignore[assignment]
+
+_NUMPY_SEEDS = 1 << 32
+
+
+def trial_seed(seed: int, name: str) -> int:
+    """The seed of one trial, from its run's seed and its own name alone.
+
+    So it depends neither on the other trials nor on the order, the worker or the pool.
+    """
+    digest = blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1  # what torch takes without a sign
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch (on all devices), numpy's global generator and `random`."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if np is not None:
+        np.random.seed(seed % _NUMPY_SEEDS)
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Put all generators back as they were, in whatever state the block leaves them."""
+    cpu, python = torch.get_rng_state(), random.getstate()
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    numpy = np.random.get_state() if np is not None else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(cpu)
+        random.setstate(python)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)
+        if numpy is not None:
+            np.random.set_state(numpy)

@@ -1,0 +1,106 @@
+"""Whether this Python and its libraries can open what others wrote."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+import warnings
+from importlib import metadata
+from typing import TYPE_CHECKING, Final
+
+from ..evaluator_schema.errors import EnvironmentMismatchError
+
+if TYPE_CHECKING:
+    from .manifest import Manifest
+
+# A payload calls private functions of these by name, and they keep them within a major version.
+_MAJOR_MATTERS: Final = frozenset({"cloudpickle", "torch", "pydantic", "rebind"})
+
+
+class EnvironmentWarning(UserWarning):
+    """A file was written with a later library than the one that opens it."""
+
+
+def current_versions() -> dict[str, str]:
+    """The versions that every manifest names."""
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("rebind", "torch", "cloudpickle", "pydantic")},
+    }
+
+
+def check_environment(manifest: Manifest) -> None:
+    """Check that this environment can open the payload.
+
+    Pickled code holds bytecode, which only the same minor version of the same Python understands:
+    a function from Python 3.11 opens in 3.12 without complaint, and crashes the process when it is
+    called. A declarative payload has no code, and none of this applies to it.
+
+    Raises:
+        EnvironmentMismatchError: Python's minor version differs, or the major version of a library
+            that the payload calls by private names.
+
+    Warns:
+        EnvironmentWarning: A library here is older than the one that wrote the file.
+    """
+    if manifest.payload != "pickle":
+        return
+    _check_python(manifest)
+    for library, written in manifest.versions.items():
+        here = current_version(library)
+        if library == "python" or here is None or _release(written) == _release(here):
+            continue
+        if library in _MAJOR_MATTERS and _release(written)[:1] != _release(here)[:1]:
+            raise EnvironmentMismatchError(
+                f"The pickled code in {_fields(manifest)} was written with {library} {written}, "
+                f"and this is {library} {here}. Install {library} {written}, or write the file "
+                "again with this one."
+            )
+        if _release(written) > _release(here):
+            warnings.warn(
+                f"The file was written with {library} {written}, which is later than {here} here; "
+                f"if it does not work, update {library}.",
+                EnvironmentWarning,
+                stacklevel=2,
+            )
+
+
+def _check_python(manifest: Manifest) -> None:
+    here, written = platform.python_version(), manifest.versions.get("python", "?")
+    same = manifest.python_implementation == sys.implementation.name
+    if same and _release(here) == _release(written):
+        return
+    raise EnvironmentMismatchError(
+        f"The pickled code in {_fields(manifest)} was written by {manifest.python_implementation} "
+        f"{written}, and only Python {_minor(written)} can open it; this is "
+        f"{sys.implementation.name} {here}. Use Python {_minor(written)}, or write the file again "
+        "with this one."
+    )
+
+
+def current_version(library: str) -> str | None:
+    """The version of a library here, without importing it; None if that cannot be told."""
+    try:
+        return _version(library)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _version(library: str) -> str:
+    module = sys.modules.get(library)
+    version = getattr(module, "__version__", None)
+    return str(version) if isinstance(version, str) else metadata.version(library)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor version: changes below them have broken nothing."""
+    return tuple(int(part) for part in re.findall(r"\d{1,6}", version)[:2])
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _fields(manifest: Manifest) -> str:
+    return ", ".join(manifest.code_fields)

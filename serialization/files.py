@@ -1,0 +1,102 @@
+"""Files on disk: written whole or not at all, and mapped as private memory."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import secrets
+import stat
+from typing import IO, TYPE_CHECKING, Final
+
+from ..evaluator_schema.errors import NotARebindFileError, SaveError, TruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Path = str | os.PathLike[str]
+
+_CURES: Final = {
+    errno.ENOSPC: "The disk is full: free some space, or save to another one.",
+    errno.EDQUOT: "Your quota is used up: free some space, or save to another disk.",
+    errno.EACCES: "You may not write there.",
+    errno.EROFS: "It is read-only there.",
+    errno.ENOENT: "The folder does not exist: make it before.",
+    errno.EISDIR: "That is a folder: name a file in it.",
+}
+
+
+def write_atomically(
+    path: Path, write: Callable[[IO[bytes]], None], *, durable: bool = True
+) -> None:
+    """Write a file under a temporary name beside it, then give it its name.
+
+    Whoever opens `path` meanwhile, or after a crash at any moment, finds the old file or the new
+    one, whole. The file is readable by its owner only.
+
+    Args:
+        path: The file. A symbolic link stays one, and the file it points to is replaced.
+        write: Writes the content to the open file.
+        durable: Whether to wait until the disk has it, so that it survives a loss of power.
+
+    Raises:
+        SaveError: It could not be written. What was at `path` is untouched.
+    """
+    target = os.path.realpath(path)
+    try:
+        with _temporary_beside(target) as (file, name):
+            write(file)
+            file.flush()
+            if durable:
+                os.fsync(file.fileno())
+            os.replace(name, target)  # noqa: PTH105 - paths may be bytes-like on purpose
+        if durable:
+            _sync_folder(os.path.dirname(target))  # noqa: PTH120
+    except OSError as error:
+        cure = _CURES.get(error.errno or 0, "")
+        raise SaveError(
+            f"{os.fspath(path)} could not be written: {error.strerror or error}. {cure}".strip()
+        ) from error
+
+
+def map_privately(descriptor: int) -> mmap.mmap:
+    """Map a whole open file, copy on write: it can be written to, and the file never changes.
+
+    Raises:
+        NotARebindFileError: It is no regular file.
+        TruncatedError: It is empty.
+    """
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise NotARebindFileError("This is not a regular file, so it is not a rebind file.")
+    if not status.st_size:
+        raise TruncatedError("The file is empty. Get it again from where it was made.")
+    return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_COPY)
+
+
+def open_for_mapping(path: Path) -> int:
+    """A descriptor of a file that is about to be mapped. A pipe does not make this wait."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+@contextlib.contextmanager
+def _temporary_beside(target: str) -> Iterator[tuple[IO[bytes], str]]:
+    folder, base = os.path.split(target)
+    name = os.path.join(folder, f".{base[:64]}.{secrets.token_hex(8)}.tmp")  # noqa: PTH118
+    descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
+            yield file, name
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)  # noqa: PTH108
+        raise
+
+
+def _sync_folder(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,219 @@
+"""Pickled code: the only place that pickles and unpickles.
+
+Fields are pickled one after the other by one pickler, so that an object in two of them is written
+once, and so that every failure can be told by its field.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import cloudpickle
+import torch
+from torch import Tensor
+
+from ..evaluator_schema.errors import (
+    InvalidPayloadError,
+    MissingModuleError,
+    NotSerializableError,
+    RebindError,
+)
+from . import rebuild
+from .imports import ImportRecorder, missing_message
+from .memory import MemoryWriter, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .mapped import MemoryReader
+
+_PROTOCOL: Final = 5
+
+# Modules of rebind that were moved: the name in old payloads -> the name now.
+MOVED_MODULES: Final[dict[str, str]] = {}
+
+
+def moved(module: str) -> str:
+    """Where a module is now that a payload names."""
+    return MOVED_MODULES.get(module, module)
+
+
+@dataclass(frozen=True, slots=True)
+class Pickled:
+    """Pickled fields.
+
+    Attributes:
+        stream: One pickle for each field, in order.
+        imports: For each field, the names that opening it looks up.
+    """
+
+    stream: bytes
+    imports: dict[str, tuple[str, ...]]
+
+
+def pickle_fields(fields: Mapping[str, Any], memory: MemoryWriter) -> Pickled:
+    """Pickle the values of `fields`, with their tensors and large buffers left to `memory`.
+
+    Raises:
+        NotSerializableError: Naming the field and, if it can be found, the culprit in it.
+    """
+    file = io.BytesIO()
+    pickler = _PayloadPickler(file, memory)
+    recorder = ImportRecorder()
+    imports = {}
+    for name, value in fields.items():
+        memory.field = name
+        start = file.tell()
+        try:
+            pickler.dump(value)
+        except MemoryError:
+            raise
+        except NotSerializableError as error:
+            raise NotSerializableError(f"{name}: {error}") from error
+        except Exception as error:
+            raise _not_serializable(name, value, error) from error
+        file.seek(start)
+        imports[name] = recorder.record(file.read())
+    return Pickled(file.getvalue(), imports)
+
+
+def unpickle_fields(stream: bytes, fields: tuple[str, ...], memory: MemoryReader) -> dict[str, Any]:
+    """Unpickle what `pickle_fields` wrote. This runs the code in it: verify before.
+
+    Raises:
+        MissingModuleError: A module or name is not here.
+        InvalidPayloadError: An object in it raised while it was put together.
+    """
+    unpickler = _PayloadUnpickler(io.BytesIO(stream), memory)
+    values = {}
+    for name in fields:
+        try:
+            values[name] = unpickler.load()
+        except (RebindError, MemoryError) as error:
+            error.add_note(f"while opening {name!r}")
+            raise
+        except ImportError as error:
+            raise MissingModuleError(missing_message([(str(error), name)])) from error
+        except Exception as error:
+            raise InvalidPayloadError(
+                f"The field {name!r} cannot be put together again. {type(error).__name__}: {error}"
+            ) from error
+    return values
+
+
+class _PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    def __init__(self, file: io.BytesIO, memory: MemoryWriter) -> None:
+        super().__init__(file, protocol=_PROTOCOL, buffer_callback=memory.add_buffer)
+        self._memory = memory
+
+    def persistent_id(self, obj: Any) -> int | None:
+        return obj.number if type(obj) is Span else None
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, Tensor):
+            return self._reduce_tensor(obj)
+        if isinstance(obj, (torch.UntypedStorage, torch.TypedStorage)):
+            return self._reduce_storage(obj)
+        if isinstance(obj, io.IOBase) and not isinstance(obj, (io.BytesIO, io.StringIO)):
+            return _reduce_stream(obj)
+        return super().reducer_override(obj)
+
+    def _reduce_tensor(self, tensor: Tensor) -> Any:
+        _refuse_without_content(tensor)
+        if not _is_plain(tensor):
+            # Torch takes it apart, down to tensors and storages that come here again.
+            return NotImplemented
+        torch.utils.hooks.warn_if_has_hooks(tensor)
+        # What has no storage (XLA) is taken by its elements.
+        source = tensor if torch._C._has_storage(tensor) else tensor.detach().cpu()  # noqa: SLF001
+        arguments = (
+            self._memory.add_tensor(source),
+            str(tensor.dtype).removeprefix("torch."),
+            tuple(source.shape),
+            source.stride(),
+            tensor.requires_grad,
+            tensor.is_conj(),
+            tensor.is_neg(),
+        )
+        if state := _user_attributes(tensor):
+            return rebuild.with_attributes, (rebuild.tensor, Tensor, arguments, state)
+        return rebuild.tensor, arguments
+
+    def _reduce_storage(self, storage: torch.UntypedStorage | torch.TypedStorage) -> Any:
+        if isinstance(storage, torch.UntypedStorage):
+            return rebuild.storage, (self._memory.add_storage(storage), None)
+        untyped, dtype = storage._untyped_storage, storage.dtype  # noqa: SLF001 - without a warning
+        span = self._memory.add_storage(untyped)
+        return rebuild.storage, (span, str(dtype).removeprefix("torch."))
+
+
+# At module level: a class made inside of a function is part of a cycle of references, which would
+# hold the mapping of the file until the next garbage collection.
+class _PayloadUnpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, memory: MemoryReader) -> None:
+        super().__init__(file, buffers=memory.buffers())
+        self._memory = memory
+
+    def persistent_load(self, pid: Any) -> rebuild.Place:
+        return self._memory.place(pid)
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return super().find_class(moved(module), name)
+        except AttributeError as error:
+            raise ImportError(f"module {module!r} has no {name!r}") from error
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return (
+        type(tensor) is Tensor
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+        and not tensor.is_nested
+        and tensor.device.type != "meta"
+    )
+
+
+def _user_attributes(tensor: Tensor) -> Any:
+    return torch._utils._get_obj_state(tensor)  # type: ignore[no-untyped-call]  # noqa: SLF001
+
+
+def _refuse_without_content(tensor: Tensor) -> None:
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    if isinstance(tensor, FakeTensor):
+        raise NotSerializableError(
+            "A FakeTensor has no content that could be written. Take the value outside of the fake "
+            "tensor mode."
+        )
+
+
+def _reduce_stream(stream: io.IOBase) -> Any:
+    for name in ("stdout", "stderr", "__stdout__", "__stderr__"):
+        if stream is getattr(sys, name):
+            return getattr, (sys, name)
+    raise NotSerializableError(
+        f"An open file ({getattr(stream, 'name', type(stream).__name__)!r}) is not written: it "
+        "would be another file, or none, where the value is opened. Keep the path, and open it "
+        "when it is needed."
+    )
+
+
+def _not_serializable(field: str, value: Any, error: Exception) -> NotSerializableError:
+    culprits = _explain(value, field)
+    found = "; ".join(culprits) or f"{field}: {type(error).__name__}: {error}"
+    return NotSerializableError(
+        f"{found}. Make it inside of the function that uses it, or pass what it is made from."
+    )
+
+
+def _explain(value: Any, field: str) -> list[str]:
+    try:
+        from ..evaluator_schema.shippability import explain
+    except ImportError:
+        return []
+    return list(explain(value, field))

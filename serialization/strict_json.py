@@ -1,0 +1,50 @@
+"""JSON from a stranger: no duplicate keys, no deep nesting, no numbers that are not numbers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+from ..evaluator_schema.errors import CorruptedError
+from .format import MAX_JSON_DEPTH
+
+
+def parse_json(text: bytes | str, where: str) -> Any:
+    """The value that `text` stands for.
+
+    Args:
+        text: JSON, as UTF-8 bytes or a string.
+        where: What the text is, for the message.
+
+    Raises:
+        CorruptedError: It is not JSON, or JSON that no rebind writes.
+    """
+    try:
+        decoded = text if isinstance(text, str) else text.decode("utf-8")
+        value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CorruptedError(f"The {where} is not the JSON that rebind writes: {error}.") from None
+    _check_depth(value, where)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key appears twice")
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _check_depth(value: Any, where: str) -> None:
+    level, depth = [value], 0
+    while level := [item for item in level if isinstance(item, (dict, list))]:
+        depth += 1
+        if depth > MAX_JSON_DEPTH:
+            raise CorruptedError(f"The {where} nests more than {MAX_JSON_DEPTH} levels deep.")
+        level = [
+            child for item in level for child in (item.values() if isinstance(item, dict) else item)
+        ]
