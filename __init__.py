@@ -10,33 +10,64 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .evaluator_schema import *
-    from .runtime import *
-    from .serialization import *
+    from .evaluator_schema import *  # noqa: F403 - the front doors list what is public
+    from .runtime import *  # noqa: F403
+    from .serialization import *  # noqa: F403
 
 __version__ = "0.1.0"
 
-# Public name -> the room whose front door has it.
+# The public names, by the room whose front door has them.
 _ROOMS = {
-    "Construction": "evaluator_schema",
-    "Evaluator": "evaluator_schema",
-    "TorchEvaluator": "evaluator_schema",
-    "construction_of": "evaluator_schema",
-    "diff": "evaluator_schema",
-    "is_traced": "evaluator_schema",
-    "trace": "evaluator_schema",
+    "evaluator_schema": (
+        "Construction",
+        "Evaluator",
+        "RebindError",
+        "TorchEvaluator",
+        "construction_of",
+        "diff",
+        "errors",
+        "is_traced",
+        "trace",
+    ),
+    "serialization": (
+        "Manifest",
+        "SigningKey",
+        "dumps",
+        "inspect",
+        "load",
+        "loads",
+        "save",
+        "verify",
+    ),
+    "runtime": (
+        "Binding",
+        "Evaluation",
+        "LocalPool",
+        "Pool",
+        "Report",
+        "Results",
+        "SerialPool",
+        "Trial",
+        "TrialResult",
+        "bind",
+        "evaluate",
+        "finetune_and_evaluate",
+        "run_trials",
+        "train_and_evaluate",
+    ),
 }
+_HOMES = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605 - one table of names, not two
 
 
 def __getattr__(name: str) -> Any:
-    try:
-        room = _ROOMS[name]
-    except KeyError:
-        raise AttributeError(f"module 'rebind' has no attribute {name!r}") from None
-    value = getattr(import_module(f".{room}", __name__), name)
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rebind' has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *_HOMES})
