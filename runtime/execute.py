@@ -15,8 +15,9 @@ import torch
 
 from ..serialization import SigningKey, open_evaluator, pack, unpack, unpack_file
 from .answers import Answer, Status, describe
-from .binding import Evaluation, bind
+from .binding import bind
 from .conditions import trial_conditions
+from .evaluation import Evaluation
 from .seeding import seed_everything
 
 if TYPE_CHECKING:

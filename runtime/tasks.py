@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .binding import Binding, Evaluation
+    from .binding import Binding
+    from .evaluation import Evaluation
 
 
 def evaluate(binding: Binding) -> Evaluation:

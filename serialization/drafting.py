@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..evaluator_schema.errors import NotSerializableError
+from ..evaluator_schema.errors import CorruptedError, NotSerializableError
 from .environment import current_versions
 from .format import FORMAT, PAYLOAD
 from .imports import library_versions
 from .manifest import Manifest
 from .memory import MemoryWriter
 from .pickling import pickle_fields
+from .strict_json import parse_json
 from .signing import Keys, signing_key
 from .writing import Draft, Entry
 
@@ -68,7 +69,15 @@ def draft_declared(
     summary: Mapping[str, Any],
     imports: Mapping[str, tuple[str, ...]],
 ) -> Draft:
-    """A file whose payload is the JSON of an evaluator, without any pickle."""
+    """A file whose payload is the JSON of an evaluator, without any pickle.
+
+    Raises:
+        NotSerializableError: The JSON is none that would be read again: nested too deeply, say.
+    """
+    try:
+        parse_json(text, "evaluator's JSON")
+    except CorruptedError as error:
+        raise NotSerializableError(str(error)) from None
     return _draft(
         text.encode(),
         memory,

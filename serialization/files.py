@@ -20,6 +20,7 @@ Path = str | os.PathLike[str]
 _CURES: Final = {
     errno.ENOSPC: "The disk is full: free some space, or save to another one.",
     errno.EDQUOT: "Your quota is used up: free some space, or save to another disk.",
+    errno.EFBIG: "The system allows no file that large: see `ulimit -f`.",
     errno.EACCES: "You may not write there.",
     errno.EROFS: "It is read-only there.",
     errno.ENOENT: "The folder does not exist: make it before.",

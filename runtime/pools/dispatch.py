@@ -76,17 +76,21 @@ class _Worker:
     answering: bool = False
 
 
+_KILLED, _FAILED = 1, 16  # what a start in vain takes of the patience, in sixteenths
+
+
 class Dispatcher:
     """Decides which worker does what.
 
     Args:
         slots: The most workers at a time.
-        patience: So many workers in a row may end before they are ready; then the pool is `broken`.
+        patience: So many workers in a row may fail to get ready; then the pool is `broken`. Being
+            killed from outside meanwhile counts for little, as the next one may well get through.
     """
 
     def __init__(self, slots: int, patience: int = 8) -> None:
         self._slots = slots
-        self._patience = patience
+        self._patience = patience * _FAILED
         self._workers: dict[int, _Worker] = {}
         self._queue: deque[Job] = deque()
         self._next_worker = 0
@@ -167,8 +171,10 @@ class Dispatcher:
         worker.answering = False
         return [report, *self._assign(now)]
 
-    def ended(self, number: int, detail: str, now: float, *, trace: str = "") -> list[Action]:
-        """A worker's process is no more."""
+    def ended(
+        self, number: int, detail: str, now: float, *, trace: str = "", killed: bool = False
+    ) -> list[Action]:
+        """A worker's process is no more; `killed` tells that a signal ended it."""
         worker = self._workers.pop(number, None)
         if worker is None:
             return []
@@ -176,7 +182,7 @@ class Dispatcher:
         if worker.job is not None:
             actions.append(self._report(worker, Fate.DIED, now, detail=detail, trace=trace))
         elif worker.state is _State.STARTING:
-            self._failed_starts += 1
+            self._failed_starts += _KILLED if killed else _FAILED
             if self._failed_starts >= self._patience:
                 return actions + self.failed(number, f"{detail}\n{trace}".strip())
         return actions + self._assign(now)

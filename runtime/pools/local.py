@@ -165,10 +165,17 @@ class _Crew:
         except EOFError:
             gone = True
         if gone:
-            how, trace = process.autopsy()
+            death = process.autopsy()
             self._bury(number)
-            now = time.monotonic()
-            self._carry_out(self._dispatcher.ended(number, how, now, trace=trace))
+            self._carry_out(
+                self._dispatcher.ended(
+                    number,
+                    death.detail,
+                    time.monotonic(),
+                    trace=death.trace,
+                    killed=death.killed,
+                )
+            )
         elif number in self._processes:
             if process.channel.receiving:
                 self._dispatcher.answering(number, time.monotonic())

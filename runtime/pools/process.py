@@ -52,6 +52,21 @@ class Surroundings:
         return cls(json.dumps(path), folder, environment)
 
 
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a worker ended.
+
+    Attributes:
+        detail: For people.
+        trace: The Python traceback of a crash in native code.
+        killed: Whether a signal ended it.
+    """
+
+    detail: str
+    trace: str
+    killed: bool
+
+
 class WorkerProcess:
     """A process that runs `worker.main`, and this end of its private channel.
 
@@ -115,11 +130,13 @@ class WorkerProcess:
                 select.select([self.sentinel], [], [], rest)
         return self.ended
 
-    def autopsy(self) -> tuple[str, str]:
-        """Tell how it ended, and the Python traceback of a crash in native code."""
+    def autopsy(self) -> Death:
+        """Tell how it ended."""
         self.wait(_LAST_BREATH)
         trace = os.pread(self._crash_report.fileno(), _LONGEST_REPORT, 0)
-        return _describe(self._status()), trace.decode(errors="replace")
+        status = self._status()
+        killed = status is not None and status.si_code != os.CLD_EXITED
+        return Death(_describe(status), trace.decode(errors="replace"), killed)
 
     def bury(self) -> None:
         """Kill what is left of it, and free everything."""

@@ -78,6 +78,16 @@ def test_a_pool_whose_workers_cannot_start_gives_up():
     assert dispatcher.broken == "no memory"
 
 
+def test_being_killed_while_starting_is_no_reason_to_give_up_soon():
+    """Whoever kills at random hits starting workers as well."""
+    dispatcher = Dispatcher(slots=1, patience=3)
+    dispatcher.begin(expected=1)
+    dispatcher.submitted(Job(0, b""), now=0)
+    for number in range(40):
+        assert dispatcher.ended(number, "was killed", now=0, killed=True) == [Start(number + 1)]
+    assert dispatcher.ready(40, 100, now=0) == [Send(40, Job(0, b""))]
+
+
 def test_a_new_run_briefs_the_idle_and_a_dropped_run_kills_the_busy():
     """Warm workers are told about the new run; an abandoned job does not go on in secret."""
     dispatcher = Dispatcher(slots=2)
