@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-long check clean
+.PHONY: demo test test-long check wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
@@ -21,6 +21,15 @@ check: $(VENV)/.check
 	$(BIN)/mypy evaluator_schema serialization runtime
 	$(BIN)/lint-imports
 
+# A wheel and an sdist are built; the wheel goes into an environment that holds nothing else, and is used there.
+wheel-test: $(VENV)/.check
+	rm -rf build dist $(VENV)-wheel
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/packaging/distribution_contents.py dist
+	$(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd dist && ../$(VENV)-wheel/bin/python ../tests/packaging/wheel_roundtrip.py
+
 # One virtual environment; each mark says which extras it holds.
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
@@ -31,4 +40,4 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.check: $(VENV)/.python pyproject.toml const
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-wheel build dist *.egg-info

@@ -5,22 +5,20 @@ from __future__ import annotations
 import inspect
 import itertools
 import weakref
-from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from .adopted_arguments import Unknown, argument_of
 from .comparison import same
 from .errors import CaptureError
-from .recording import Record, TensorArgument, registry
+from .recording import Record, Snapshot, TensorArgument, registry
 from .signatures import signature_of
+from .standins import CYCLED, WRITTEN_BY_SCHEDULERS, stand_in_for, stand_in_parameters
 
-# What schedulers write into parameter groups; building the scheduler again writes it again.
-_WRITTEN_BY_SCHEDULERS = frozenset(
-    {"initial_lr", "max_lr", "min_lr", "swa_lr", "base_momentum", "max_momentum"}
-)
 # What a scheduler's own steps change in it.
 _PROGRESS = frozenset(
     {
@@ -28,19 +26,17 @@ _PROGRESS = frozenset(
         "best", "num_bad_epochs", "cooldown_counter", "mode_worse", "T_cur", "T_i", "_schedulers",
     }
 )  # fmt: skip
-# Where a scheduler keeps an argument under another name.
-_KEPT_AS = {
-    "lr_lambda": "lr_lambdas",
-    "min_lr": "min_lrs",
-    "schedulers": "_schedulers",
-    "milestones": "_milestones",
-    "swa_lr": "swa_lrs",
-}
+# Where adopted objects stand among the traced: optimizers before all of them, schedulers behind.
 _earlier = itertools.count(-1, -1)
+_later = itertools.count(1 << 40)
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def adopt(value: Any) -> Record:
     """Give the record that a traced construction of `value` would have left.
+
+    A construction is only given if, done again on a stand-in, it leads to the same options, groups and
+    attributes, apart from those that training changes.
 
     Raises:
         CaptureError: No construction gives exactly this object, or `value` is nothing of the kind.
@@ -49,13 +45,17 @@ def adopt(value: Any) -> Record:
         return _adopt_optimizer(value)
     if isinstance(value, LRScheduler):
         return _adopt_scheduler(value)
+    if isinstance(value, type) or callable(value):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise CaptureError(f"{name} is not built yet: write trace({name})(...) and pass the result")
     raise CaptureError(
         f"{type(value).__name__} is neither traced nor an optimizer or scheduler of torch; build it "
         f"with trace({type(value).__name__})(...)"
     )
 
 
-def _refusal(value: Any, why: str) -> CaptureError:
+def refusal(value: Any, why: str) -> CaptureError:
+    """Make the error that says why an object cannot be adopted, and what to do."""
     name = type(value).__name__
     return CaptureError(
         f"this {name} was not traced, and its construction cannot be told from its state: {why}; "
@@ -65,157 +65,173 @@ def _refusal(value: Any, why: str) -> CaptureError:
 
 def _adopt_optimizer(optimizer: Optimizer) -> Record:
     kind = type(optimizer)
-    signature = signature_of(kind)
-    accepted = list(signature.parameters) if signature else []
-    if not accepted:
-        raise _refusal(optimizer, "its class does not tell its arguments")
-    kwargs = {
-        name: optimizer.defaults[name]
-        for name, parameter in signature.parameters.items()  # type: ignore[union-attr]  # accepted is not empty
-        if name in optimizer.defaults and not same(optimizer.defaults[name], parameter.default)
-    }
-    groups = [_options_of(group, optimizer.defaults) for group in optimizer.param_groups]
-    only = groups[0] if len(groups) == 1 and set(groups[0]) == {"params"} else None
-    params = only["params"] if only else groups
+    kwargs = _default_options(optimizer)
+    groups = [_options_of(group, optimizer) for group in optimizer.param_groups]
+    is_plain = len(groups) == 1 and set(groups[0]) == {"params"}
+    params = groups[0]["params"] if is_plain else groups
     try:
-        again = kind(params, **kwargs)
+        again = kind(stand_in_parameters(params), **kwargs)
     except Exception as error:
-        raise _refusal(optimizer, f"{kind.__name__} does not take them again ({error})") from error
+        raise refusal(optimizer, f"{kind.__name__} does not take them again ({error})") from error
     _compare_optimizers(optimizer, again)
-    record = Record(kind, (_recorded(params),), kwargs, next(_earlier), "", 0, [])
+    record = Record(
+        kind,
+        (_recorded(params),),
+        {key: Snapshot().take(value) for key, value in kwargs.items()},
+        next(_earlier),
+        "",
+        0,
+        [],
+    )
     record.result = weakref.ref(optimizer)
     return record
 
 
-def _options_of(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _default_options(optimizer: Optimizer) -> dict[str, Any]:
+    """Give the arguments behind an optimizer's defaults, without those that are the class's own."""
+    signature = signature_of(type(optimizer))
+    if signature is None:
+        raise refusal(optimizer, "its class does not tell its arguments")
+    given: dict[str, Any] = {}
+    for name, parameter in list(signature.parameters.items())[1:]:
+        if parameter.kind in _VARIADIC:
+            raise refusal(optimizer, f"its class takes *{name}")
+        if name in optimizer.defaults:
+            value = optimizer.defaults[name]
+        elif is_of_torch(type(optimizer)):
+            continue
+        else:
+            value = _attribute(optimizer, name)
+        if name == "lr" and isinstance(value, torch.Tensor):
+            value = _undecayed(value, optimizer)
+        if not same(value, parameter.default):
+            given[name] = value
+    return given
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """Find where an object of the user's own class keeps an argument."""
+    for kept in (name, f"_{name}"):
+        if kept in vars(value):
+            return vars(value)[kept]
+    raise refusal(value, f"it does not keep its argument {name!r}")
+
+
+def _undecayed(lr: torch.Tensor, optimizer: Optimizer) -> torch.Tensor:
+    """Give the value that a tensor learning rate had before schedulers changed it in place."""
+    for group in optimizer.param_groups:
+        if group.get("lr") is lr and isinstance(group.get("initial_lr"), torch.Tensor):
+            initial: torch.Tensor = group["initial_lr"]
+            return initial
+    return lr
+
+
+def _options_of(group: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
     """Give what of a group's options its constructor must have been told."""
-    options = {
-        key: value
-        for key, value in group.items()
-        if key not in _WRITTEN_BY_SCHEDULERS and key not in ("params", "param_names")
-    }
-    if "initial_lr" in group:
-        options["lr"] = group["initial_lr"]
-    changed = {
-        key: value for key, value in options.items() if key not in defaults or not same(value, defaults[key])
-    }
+    defaults = optimizer.defaults
+    told: dict[str, Any] = {}
+    for key, value in group.items():
+        if key in ("params", "param_names") or key in WRITTEN_BY_SCHEDULERS:
+            continue
+        if key in CYCLED and "max_momentum" in group:  # the scheduler that cycles it sets it, once built
+            continue
+        if isinstance(value, torch.Tensor) and value is defaults.get(key):
+            continue
+        given = group["initial_lr"] if key == "lr" and "initial_lr" in group else value
+        if key not in defaults or not same(given, defaults[key]):
+            told[key] = given
     params = list(group["params"])
     if "param_names" in group:
         params = list(zip(group["param_names"], params, strict=True))
-    return {"params": params, **changed}
+    return {"params": params, **told}
 
 
 def _recorded(params: Any) -> Any:
-    if isinstance(params, torch.Tensor):
+    if isinstance(params, torch.nn.Parameter) or (isinstance(params, torch.Tensor) and params.requires_grad):
         return TensorArgument(weakref.ref(params), None)
     if isinstance(params, dict):
-        return {key: _recorded(value) if key == "params" else value for key, value in params.items()}
+        return {
+            key: _recorded(value) if key == "params" else Snapshot().take(value)
+            for key, value in params.items()
+        }
     if isinstance(params, list | tuple):
         return type(params)(_recorded(item) for item in params)
-    return params
+    return Snapshot().take(params)
+
+
+def is_of_torch(kind: type) -> bool:
+    """Tell whether torch itself defines a class, so that what its constructor does is known."""
+    return kind.__module__.startswith("torch.optim")
 
 
 def _compare_optimizers(optimizer: Optimizer, again: Optimizer) -> None:
-    if not same(optimizer.defaults, again.defaults):
-        raise _refusal(optimizer, "its class does not keep all of its arguments")
+    for key in {**optimizer.defaults, **again.defaults}:
+        mine, other = optimizer.defaults.get(key), again.defaults.get(key)
+        if not same(mine, other) and not (key == "lr" and isinstance(mine, torch.Tensor)):
+            raise refusal(optimizer, f"no argument gives {key}={mine!r}")
     for index, (group, other) in enumerate(zip(optimizer.param_groups, again.param_groups, strict=True)):
-        scheduled = "initial_lr" in group
         for key, value in group.items():
-            if key in _WRITTEN_BY_SCHEDULERS or (scheduled and key in ("lr", "momentum", "betas")):
+            scheduled = key in WRITTEN_BY_SCHEDULERS or (key in CYCLED and "max_momentum" in group)
+            if scheduled or key == "params" or (key == "lr" and "initial_lr" in group):
                 continue
-            if key not in other or (key != "params" and not same(value, other[key])):
-                raise _refusal(optimizer, f"group {index} has {key}={value!r}, which no argument gives")
-    if type(optimizer).__module__.startswith("torch.optim"):
+            if key not in other or not same(value, other[key]):
+                raise refusal(optimizer, f"group {index} has {key}={value!r}, which no argument gives")
+    if is_of_torch(type(optimizer)):
         return
-    own = set(vars(again)) - set(vars(torch.optim.SGD([torch.nn.Parameter(torch.empty(0))])))
-    differing = [key for key in own if not same(vars(optimizer).get(key), vars(again)[key])]
-    if differing:
-        raise _refusal(optimizer, f"its attribute {sorted(differing)[0]!r} may stem from an argument")
+    inherited = vars(torch.optim.SGD([torch.nn.Parameter(torch.empty(0))]))
+    for key in sorted({*vars(again), *vars(optimizer)} - set(inherited) - _BY_TRAINING):
+        if not same(vars(optimizer).get(key), vars(again).get(key)):
+            raise refusal(optimizer, f"its attribute {key!r} may stem from an argument")
+
+
+# What schedulers and hooks leave in any optimizer.
+_BY_TRAINING = frozenset({"step", "_opt_called", "_step_count", "_warned_capturable_if_run_uncaptured"})
 
 
 def _adopt_scheduler(scheduler: LRScheduler) -> Record:
     kind = type(scheduler)
     signature = signature_of(kind)
     if signature is None:
-        raise _refusal(scheduler, "its class does not tell its arguments")
+        raise refusal(scheduler, "its class does not tell its arguments")
     kwargs: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
+        if parameter.kind in _VARIADIC:
+            raise refusal(scheduler, f"its class takes *{name}")
         if name in ("last_epoch", "optimizer", "verbose"):
             continue
-        if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
-            raise _refusal(scheduler, f"its class takes *{name}")
-        kept = _KEPT_AS.get(name, name)
-        kept = kept if kept in vars(scheduler) else name
-        if kept not in vars(scheduler):
-            if parameter.default is inspect.Parameter.empty:
-                raise _refusal(scheduler, f"it does not keep its argument {name!r}")
-            continue
-        value = _argument(name, vars(scheduler)[kept])
+        try:
+            value = argument_of(scheduler, name, parameter.default)
+        except Unknown as error:
+            raise refusal(scheduler, str(error)) from None
         if not same(value, parameter.default):
             kwargs[name] = value
-    optimizer = getattr(scheduler, "optimizer", None)
-    inner = kwargs.get("schedulers", ())
-    _compare_schedulers(scheduler, optimizer, kwargs)
-    record = Record(
-        kind,
-        (),
-        {
-            **_with_optimizer(signature, registry.get(optimizer) or optimizer),
-
-                **kwargs,
-                **({"schedulers": [registry.get(item) or item for item in inner]} if inner else {})
-            ,
-        },
-        0,
-        "",
-        0,
-        [],
-    )
-    record.order = _AFTER + next(_later)
+    _compare_schedulers(scheduler, kwargs)
+    arguments = {key: Snapshot().take(value) for key, value in kwargs.items() if key != "schedulers"}
+    if "schedulers" in kwargs:
+        arguments["schedulers"] = [registry.get(part) or part for part in kwargs["schedulers"]]
+    if "optimizer" in signature.parameters and not _is_chained(scheduler):
+        optimizer = scheduler.optimizer
+        arguments = {"optimizer": registry.get(optimizer) or optimizer, **arguments}
+    record = Record(kind, (), arguments, next(_later), "", 0, [])
     record.result = weakref.ref(scheduler)
     return record
 
 
-# Adopted schedulers stand behind everything that was traced, in the order of their adoption.
-_AFTER = 1 << 40
-_later = itertools.count()
+def _is_chained(scheduler: LRScheduler) -> bool:
+    """A chain finds its optimizer through its parts, and keeps none that it was given."""
+    return isinstance(scheduler, torch.optim.lr_scheduler.ChainedScheduler)
 
 
-def _with_optimizer(signature: inspect.Signature, optimizer: Any) -> dict[str, Any]:
-    return {"optimizer": optimizer} if "optimizer" in signature.parameters else {}
-
-
-def _argument(name: str, kept: Any) -> Any:
-    """Undo what constructors do to an argument before they keep it."""
-    if isinstance(kept, Counter):
-        return sorted(kept.elements())
-    if name in ("lr_lambda", "min_lr", "swa_lr") and isinstance(kept, list) and len(kept) == 1:
-        return kept[0]
-    return list(kept) if isinstance(kept, list) else kept
-
-
-def _compare_schedulers(scheduler: LRScheduler, optimizer: Any, kwargs: dict[str, Any]) -> None:
+def _compare_schedulers(scheduler: LRScheduler, kwargs: Mapping[str, Any]) -> None:
     """Build the scheduler again on a stand-in and compare what does not change as it steps."""
-    if "schedulers" in kwargs:  # its parts are adopted, and compared, one by one
-        return
-    stand_in = torch.optim.SGD(
-        [
-            {
-                "params": [torch.nn.Parameter(torch.empty(0))],
-                **{k: v for k, v in group.items() if k not in ("params", "param_names")},
-                "lr": group.get("initial_lr", group["lr"]),
-            }
-            for group in optimizer.param_groups
-        ],
-        lr=1.0,
-    )
-    for group in stand_in.param_groups:
-        for key in _WRITTEN_BY_SCHEDULERS:
-            group.pop(key, None)
+    if "schedulers" in kwargs:
+        if not is_of_torch(type(scheduler)):
+            raise refusal(scheduler, "its class combines schedulers in a way of its own")
+        return  # its parts are adopted, and compared, one by one
     try:
-        again = type(scheduler)(optimizer=stand_in, **kwargs)  # type: ignore[call-arg]  # each class has its own
+        again = type(scheduler)(optimizer=stand_in_for(scheduler.optimizer), **kwargs)  # type: ignore[call-arg]  # each class has its own
     except Exception as error:
-        raise _refusal(scheduler, f"its class does not take it again ({error})") from error
-    for key, value in vars(scheduler).items():
-        if key not in _PROGRESS and not same(value, vars(again).get(key)):
-            raise _refusal(scheduler, f"its attribute {key!r} may stem from an argument")
+        raise refusal(scheduler, f"its class does not take it again ({error})") from error
+    for key in sorted({*vars(scheduler), *vars(again)} - _PROGRESS):
+        if not same(vars(scheduler).get(key), vars(again).get(key)):
+            raise refusal(scheduler, f"its attribute {key!r} may stem from an argument")

@@ -293,7 +293,7 @@ class _Capturing:
 
 
 # Adopted objects have negative orders: they stand before everything that was traced.
-_SHIFT = 1_000_000
+_SHIFT = 1 << 40
 
 _FOREIGN = (
     "this scheduler drives an optimizer that is not among `optimizers`; pass that optimizer too, or build "

@@ -33,7 +33,10 @@ def trial_seed(seed: int, name: str) -> int:
 
 def seed_everything(seed: int) -> None:
     """Seed torch (on all devices), numpy's global generator and `random`."""
-    torch.manual_seed(seed)
+    if torch.accelerator.current_accelerator() is None:
+        torch.default_generator.manual_seed(seed)  # what is left of manual_seed, 100 times as fast
+    else:
+        torch.manual_seed(seed)
     random.seed(seed)
     if np is not None:
         np.random.seed(seed % _NUMPY_SEEDS)
@@ -44,7 +47,7 @@ def random_state_kept() -> Iterator[None]:
     """Put all generators back as they were, in whatever state the block leaves them."""
     cpu, python = torch.get_rng_state(), random.getstate()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    numpy = np.random.get_state() if np is not None else None
+    numpy = np.random.get_state(legacy=False) if np is not None else None
     try:
         yield
     finally:

@@ -169,9 +169,9 @@ _RULES: Final[dict[str, Callable[[Header, Manifest], bool]]] = {
     ),
     "there is a payload": lambda header, _: PAYLOAD in header.slots,
     "the payload is a pickle where fields carry code, and only there": (
-        lambda _, manifest: (manifest.payload == "pickle")
-        == bool(manifest.fields)
-        == bool(manifest.code_fields)
+        lambda _, manifest: (
+            (manifest.payload == "pickle") == bool(manifest.fields) == bool(manifest.code_fields)
+        )
     ),
     "every tensor has an entry": _tensors_have_entries,
     "there are a signature and a key id, or neither": _is_signed_or_not,

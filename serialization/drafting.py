@@ -12,8 +12,8 @@ from .imports import library_versions
 from .manifest import Manifest
 from .memory import MemoryWriter
 from .pickling import pickle_fields
-from .strict_json import parse_json
 from .signing import Keys, signing_key
+from .strict_json import parse_json
 from .writing import Draft, Entry
 
 if TYPE_CHECKING:

@@ -34,9 +34,7 @@ def dumps(evaluator: Evaluator, key: Keys | None = None) -> bytes:
     return draft_evaluator(evaluator, key).to_bytes()
 
 
-def save(
-    evaluator: Evaluator, path: Path, key: Keys | None = None, *, durable: bool = True
-) -> None:
+def save(evaluator: Evaluator, path: Path, key: Keys | None = None, *, durable: bool = True) -> None:
     """Write an evaluator to a file, whole or not at all, readable by its owner only.
 
     The tensors are written from where they lie, without a copy.
@@ -81,8 +79,8 @@ def loads(
         max_bytes: Refuse more than this.
 
     Raises:
-        SerializationError: One of its subclasses: what it is and what to do.
-        ImportPathError: An import path is not allowed, or leads nowhere.
+        SerializationError: One of its subclasses: what it is and what to do. An import path that is
+            not allowed, or leads nowhere, is an `InvalidPayloadError`.
     """
     opened = open_bytes(memoryview(data), key=key, trusted=trusted, max_bytes=max_bytes)
     return evaluator_of(opened, opened.reader(map_location, in_place=False), allow)
@@ -113,8 +111,8 @@ def load(
 
     Raises:
         OSError: The file cannot be opened.
-        SerializationError: One of its subclasses: what it is and what to do.
-        ImportPathError: An import path is not allowed, or leads nowhere.
+        SerializationError: One of its subclasses: what it is and what to do. An import path that is
+            not allowed, or leads nowhere, is an `InvalidPayloadError`.
     """
     with OpenedEvaluator(
         path,

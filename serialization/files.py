@@ -28,9 +28,7 @@ _CURES: Final = {
 }
 
 
-def write_atomically(
-    path: Path, write: Callable[[IO[bytes]], None], *, durable: bool = True
-) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable: bool = True) -> None:
     """Write a file under a temporary name beside it, then give it its name.
 
     Whoever opens `path` meanwhile, or after a crash at any moment, finds the old file or the new

@@ -182,9 +182,7 @@ def _check_opening(data: memoryview) -> None:
         return
     if len(data) < LENGTH_BYTES + len(_OPENING) and _OPENING.startswith(found):
         raise _truncated(len(data), _SIGNATURE.stop)
-    raise NotARebindFileError(
-        f"These {len(data):,} bytes are not a rebind file{_guess(bytes(data[:16]))}."
-    )
+    raise NotARebindFileError(f"These {len(data):,} bytes are not a rebind file{_guess(bytes(data[:16]))}.")
 
 
 def _guess(start: bytes) -> str:
@@ -237,9 +235,7 @@ def _slot(name: str, entry: Any) -> Slot:
         } if dtype in DTYPE_BYTES and _are_sizes(count, start, stop):
             if count * DTYPE_BYTES[dtype] == stop - start and not (stop - start) % ALIGNMENT:
                 return Slot(name, dtype, start, stop)
-    raise CorruptedError(
-        f"The entry {name!r} has a size, type or place that rebind does not write."
-    )
+    raise CorruptedError(f"The entry {name!r} has a size, type or place that rebind does not write.")
 
 
 def _are_sizes(*values: int) -> bool:

@@ -79,8 +79,7 @@ def read_layout(container: Container) -> Layout:
         all(each.offset + each.nbytes <= sizes.get(each.entry, -1) for each in segments)
         and all(number < len(segments) for number in layout.buffers)
         and all(
-            number < len(segments) and offset <= segments[number].nbytes
-            for number, offset in layout.spans
+            number < len(segments) and offset <= segments[number].nbytes for number, offset in layout.spans
         )
         and all(view.span < len(layout.spans) for view in layout.views)
     ):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from .tree import Branch, Tree, draw, readable_bytes
+from .tree import Branch, Tree, draw, printable, readable_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ class Manifest(BaseModel):
 
     def __repr__(self) -> str:
         code = ", ".join(self.code_fields) or "none"
-        return (
+        return printable(
             f"Manifest({self.kind}, format {self.format}, {self.signature}, pickled code: {code}, "
             f"{len(self.tensors) + self.tensors_not_listed} tensors, "
             f"{readable_bytes(self.data_bytes)})"

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
     from .layout import Layout
 
 MapLocation: TypeAlias = (
-    str
-    | torch.device
-    | Mapping[str, str]
-    | Callable[[UntypedStorage, str], UntypedStorage | None]
-    | None
+    str | torch.device | Mapping[str, str] | Callable[[UntypedStorage, str], UntypedStorage | None] | None
 )
 
 
@@ -56,9 +52,7 @@ class MemoryReader:
         """The storage of a span, and its offset there in bytes."""
         spans = self._layout.spans
         if not isinstance(span, int) or not 0 <= span < len(spans):
-            raise CorruptedError(
-                f"The payload refers to a tensor {span!r} that is not in the file."
-            )
+            raise CorruptedError(f"The payload refers to a tensor {span!r} that is not in the file.")
         segment, offset = spans[span]
         if segment not in self._storages:
             self._storages[segment] = self._on_device(segment, self._on_cpu(segment))
@@ -75,9 +69,7 @@ class MemoryReader:
             CorruptedError: There is none, or it would reach beyond its memory.
         """
         if not 0 <= number < len(self._layout.views):
-            raise CorruptedError(
-                f"The payload refers to a tensor {number} that is not in the file."
-            )
+            raise CorruptedError(f"The payload refers to a tensor {number} that is not in the file.")
         span, dtype, shape, stride, requires_grad, is_parameter = self._layout.views[number]
         try:
             tensor = rebuild.tensor(self.place(span), dtype, shape, stride, requires_grad)

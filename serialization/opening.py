@@ -39,11 +39,13 @@ class Opened:
         container: The file.
         layout: Which tensor lies where.
         payload: The checked payload, in memory of its own.
+        vouched: Whether somebody vouches for it: a key that fits, or the caller's `trusted=True`.
     """
 
     container: Container
     layout: Layout
     payload: bytes
+    vouched: bool
 
     @property
     def manifest(self) -> Manifest:
@@ -56,7 +58,7 @@ class Opened:
 
     def over(self, data: memoryview) -> Opened:
         """The same content over another mapping of the file, without checking it again."""
-        return Opened(self.container.over(data), self.layout, self.payload)
+        return Opened(self.container.over(data), self.layout, self.payload, self.vouched)
 
     def unpickle(self, memory: MemoryReader) -> dict[str, Any]:
         """The fields of a pickled payload. This runs the code in it."""
@@ -95,12 +97,12 @@ def open_bytes(
     payload, layout = container.take(PAYLOAD), read_layout(container)
     if verify_tensors:
         container.verify(container.header.slots.keys() - {PAYLOAD, LAYOUT})
-    verified = container.verify_signature(keys)
+    vouched = container.verify_signature(keys) or trusted
     check_environment(container.manifest)
     if container.manifest.payload == "pickle":
-        _require_trust(container.manifest, trusted=trusted or verified)
+        _require_trust(container.manifest, trusted=vouched)
         check_imports(container.manifest.imports)
-    return Opened(container, layout, payload)
+    return Opened(container, layout, payload, vouched)
 
 
 def _require_trust(manifest: Manifest, *, trusted: bool) -> None:

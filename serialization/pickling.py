@@ -6,6 +6,7 @@ once, and so that every failure can be told by its field.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 import sys
@@ -22,6 +23,7 @@ from ..evaluator_schema.errors import (
     NotSerializableError,
     RebindError,
 )
+from ..evaluator_schema.shippability import explain
 from . import rebuild
 from .imports import ImportRecorder, missing_message
 from .memory import MemoryWriter, Span
@@ -73,7 +75,7 @@ def pickle_fields(fields: Mapping[str, Any], memory: MemoryWriter) -> Pickled:
         except MemoryError:
             raise
         except NotSerializableError as error:
-            raise NotSerializableError(f"{name}: {error}") from error
+            raise NotSerializableError("; ".join(_explain(value, name)) or f"{name}: {error}") from error
         except Exception as error:
             raise _not_serializable(name, value, error) from error
         file.seek(start)
@@ -120,6 +122,10 @@ class _PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_storage(obj)
         if isinstance(obj, io.IOBase) and not isinstance(obj, (io.BytesIO, io.StringIO)):
             return _reduce_stream(obj)
+        if isinstance(obj, functools._lru_cache_wrapper) and not _is_found(obj):
+            # It says that it is found by its name, and this one is not: it travels with an empty cache.
+            parameters = obj.cache_parameters()
+            return _cached, (obj.__wrapped__, parameters["maxsize"], parameters["typed"])
         return super().reducer_override(obj)
 
     def _reduce_tensor(self, tensor: Tensor) -> Any:
@@ -129,7 +135,7 @@ class _PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
             return NotImplemented
         torch.utils.hooks.warn_if_has_hooks(tensor)
         # What has no storage (XLA) is taken by its elements.
-        source = tensor if torch._C._has_storage(tensor) else tensor.detach().cpu()  # noqa: SLF001
+        source = tensor if torch._C._has_storage(tensor) else tensor.detach().cpu()
         arguments = (
             self._memory.add_tensor(source),
             str(tensor.dtype).removeprefix("torch."),
@@ -146,7 +152,7 @@ class _PayloadPickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_storage(self, storage: torch.UntypedStorage | torch.TypedStorage) -> Any:
         if isinstance(storage, torch.UntypedStorage):
             return rebuild.storage, (self._memory.add_storage(storage), None)
-        untyped, dtype = storage._untyped_storage, storage.dtype  # noqa: SLF001 - without a warning
+        untyped, dtype = storage._untyped_storage, storage.dtype
         span = self._memory.add_storage(untyped)
         return rebuild.storage, (span, str(dtype).removeprefix("torch."))
 
@@ -168,6 +174,19 @@ class _PayloadUnpickler(pickle.Unpickler):
             raise ImportError(f"module {module!r} has no {name!r}") from error
 
 
+def _is_found(function: Any) -> bool:
+    """Tell whether another process finds a function under its own name."""
+    module = function.__module__
+    found: Any = None if module == "__main__" else sys.modules.get(module)
+    for part in function.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is function
+
+
+def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:  # noqa: FBT001 - a pickle calls it
+    return functools.lru_cache(maxsize, typed)(function)
+
+
 def _is_plain(tensor: Tensor) -> bool:
     return (
         type(tensor) is Tensor
@@ -179,7 +198,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _user_attributes(tensor: Tensor) -> Any:
-    return torch._utils._get_obj_state(tensor)  # type: ignore[no-untyped-call]  # noqa: SLF001
+    return torch._utils._get_obj_state(tensor)  # type: ignore[no-untyped-call]
 
 
 def _refuse_without_content(tensor: Tensor) -> None:
@@ -213,7 +232,6 @@ def _not_serializable(field: str, value: Any, error: Exception) -> NotSerializab
 
 def _explain(value: Any, field: str) -> list[str]:
     try:
-        from ..evaluator_schema.shippability import explain
-    except ImportError:
+        return explain(value, field)
+    except Exception:  # noqa: BLE001 - it asks the value's own methods, one of which has just failed
         return []
-    return list(explain(value, field))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 Place: TypeAlias = tuple[UntypedStorage, int]
 
 
-def tensor(
+def tensor(  # noqa: PLR0917 - positional in payloads
     place: Place,
     dtype: str,
     shape: tuple[int, ...],
@@ -50,9 +50,9 @@ def tensor(
     result = torch.empty(0, dtype=kind, device=storage.device)
     result.set_(storage, offset // kind.itemsize, shape, stride)
     if is_conj:
-        torch._C._set_conj(result, True)  # noqa: FBT003, SLF001 - as torch.load does it
+        torch._C._set_conj(result, True)  # noqa: FBT003 - as torch.load does it
     if is_neg:
-        torch._C._set_neg(result, True)  # noqa: FBT003, SLF001
+        torch._C._set_neg(result, True)  # noqa: FBT003
     return result.requires_grad_(requires_grad)
 
 
@@ -60,7 +60,7 @@ def with_attributes(
     make: Callable[..., Tensor], cls: type[Tensor], arguments: tuple[Any, ...], state: Any
 ) -> Tensor:
     """A tensor with the attributes that its user had set on it."""
-    result: Tensor = torch._tensor._rebuild_from_type_v2(make, cls, arguments, state)  # type: ignore[no-untyped-call]  # noqa: SLF001
+    result: Tensor = torch._tensor._rebuild_from_type_v2(make, cls, arguments, state)  # type: ignore[no-untyped-call]
     return result
 
 

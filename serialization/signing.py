@@ -45,9 +45,7 @@ class SigningKey:
                 f"A key id has up to 128 visible ASCII characters and no spaces, not {self.id!r}."
             )
         if not isinstance(self.secret, (bytes, bytearray, memoryview)):
-            raise InvalidKeyError(
-                f"The secret of a key is bytes, not {type(self.secret).__name__}."
-            )
+            raise InvalidKeyError(f"The secret of a key is bytes, not {type(self.secret).__name__}.")
         object.__setattr__(self, "secret", bytes(self.secret))
         if len(self.secret) < MIN_SECRET_BYTES:
             raise InvalidKeyError(
@@ -139,9 +137,7 @@ def signing_key(key: Keys | None) -> SigningKey | None:
     return next(iter(accepted_keys(key)), None)
 
 
-def verify_signature(
-    data: bytes, signature: str, key_id: str | None, keys: tuple[SigningKey, ...]
-) -> None:
+def verify_signature(data: bytes, signature: str, key_id: str | None, keys: tuple[SigningKey, ...]) -> None:
     """Check that one of `keys` made `signature` from `data`.
 
     A key is tried if its name is the one in the file, or if either has no name.
@@ -168,9 +164,7 @@ def verify_signature(
 
 def _several(keys: object) -> Iterable[object]:
     if isinstance(keys, str) or not isinstance(keys, Iterable):
-        raise InvalidKeyError(
-            f"A key is bytes, a SigningKey or a list of those, not {type(keys).__name__}."
-        )
+        raise InvalidKeyError(f"A key is bytes, a SigningKey or a list of those, not {type(keys).__name__}.")
     return keys
 
 

@@ -45,6 +45,4 @@ def _check_depth(value: Any, where: str) -> None:
         depth += 1
         if depth > MAX_JSON_DEPTH:
             raise CorruptedError(f"The {where} nests more than {MAX_JSON_DEPTH} levels deep.")
-        level = [
-            child for item in level for child in (item.values() if isinstance(item, dict) else item)
-        ]
+        level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]

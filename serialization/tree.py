@@ -36,19 +36,19 @@ def readable_bytes(count: int) -> str:
     >>> readable_bytes(640), readable_bytes(1536), readable_bytes(5 << 30)
     ('640 B', '1.5 KiB', '5.0 GiB')
     """
-    if count < 1024:  # noqa: PLR2004 - the unit
+    if count < 1024:
         return f"{count} B"
     size, units = count / 1024, ["KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:  # noqa: PLR2004 - the unit
+    while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]
     return f"{size:.1f} {units[0]}"
 
 
 def _lines(tree: Tree) -> Iterator[str]:
     if isinstance(tree, str):
-        yield _printable(tree)
+        yield printable(tree)
         return
-    yield _printable(tree.line)
+    yield printable(tree.line)
     for number, child in enumerate(tree.below, start=1):
         last = number == len(tree.below)
         first, *rest = _lines(child)
@@ -56,6 +56,6 @@ def _lines(tree: Tree) -> Iterator[str]:
         yield from (f"{'    ' if last else '│   '}{line}" for line in rest)
 
 
-def _printable(text: str) -> str:
-    # A stranger's file names things as it likes: terminal codes and line ends do not get through.
+def printable(text: str) -> str:
+    """The text with terminal codes and line ends shown, not obeyed."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -49,9 +49,7 @@ class Entry:
 class Draft:
     """A file about to be written: entries and a manifest that lacks only its digests."""
 
-    def __init__(
-        self, entries: Sequence[Entry], manifest: Manifest, key: SigningKey | None
-    ) -> None:
+    def __init__(self, entries: Sequence[Entry], manifest: Manifest, key: SigningKey | None) -> None:
         self._entries = tuple(entries)
         self._key = key
         self._manifest = manifest.model_copy(
@@ -74,9 +72,7 @@ class Draft:
         The header comes last: until then `file`, which must be seekable and empty, has none.
         """
         with ThreadPoolExecutor(1, thread_name_prefix="rebind-digest") as pool:
-            digests = pool.submit(
-                lambda: [digest(entry.pieces(), threads=False) for entry in self._entries]
-            )
+            digests = pool.submit(lambda: [digest(entry.pieces(), threads=False) for entry in self._entries])
             file.seek(len(self._header([NO_DIGEST] * len(self._entries))))
             for piece in self._pieces():
                 file.write(piece)
@@ -88,9 +84,7 @@ class Draft:
 
     def _header(self, digests: list[str]) -> bytes:
         names = [entry.name for entry in self._entries]
-        manifest = self._manifest.model_copy(
-            update={"digests": dict(zip(names, digests, strict=True))}
-        )
+        manifest = self._manifest.model_copy(update={"digests": dict(zip(names, digests, strict=True))})
         slots, position = [], 0
         for entry in self._entries:
             stop = position + entry.bytes_in_file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 
@@ -9,7 +10,6 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from rebind.evaluator_schema.errors import (
     CorruptedError,
     NewerFormatError,
@@ -134,9 +134,7 @@ HOSTILE = {
     "signed without a signature": in_manifest(signed=True, key_id="a"),
     "a key id without a signature": in_manifest(key_id="a"),
     "a tensor in no entry": in_manifest(
-        tensors=[
-            {"name": "a", "dtype": "f", "shape": [], "bytes": 4, "device": "cpu", "entry": "no"}
-        ]
+        tensors=[{"name": "a", "dtype": "f", "shape": [], "bytes": 4, "device": "cpu", "entry": "no"}]
     ),
     "a negative size": in_manifest(data_bytes=-1),
     "a wrong size": in_manifest(data_bytes=64),
@@ -274,10 +272,8 @@ def test_any_change_to_header_and_manifest_gives_a_manifest_or_a_typed_error(dat
         hostile = rebuilt({"__metadata__": header.pop("__metadata__"), **header}, manifest, body)
     except UnicodeEncodeError:
         return
-    try:
+    with contextlib.suppress(RebindError):
         assert inspect(hostile).format == FORMAT
-    except RebindError:
-        pass
 
 
 @given(st.binary(max_size=400))

@@ -6,14 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from rebind.serialization import inspect, pack, pack_file, unpack, unpack_file
 
 KINDS = [
     kind
     for kind in {of for of in vars(torch).values() if isinstance(of, torch.dtype)}
     if not str(kind).startswith(("torch.q", "torch.bits", "torch.uint1", "torch.int1"))
-    or kind in (torch.uint16,)
+    or kind is torch.uint16
 ]
 
 
@@ -176,9 +175,7 @@ def test_a_subclass_of_tensor_stays_one():
 def test_storages_themselves_are_shared_with_their_tensors():
     """A storage that travels beside its tensor is that tensor's storage."""
     tensor = torch.arange(5)
-    back, untyped, typed = there_and_back(
-        [tensor, tensor.untyped_storage(), tensor._typed_storage()]
-    )
+    back, untyped, typed = there_and_back([tensor, tensor.untyped_storage(), tensor._typed_storage()])
     back[0] = 9
     assert bytes(untyped)[0] == 9
     assert typed._untyped_storage.data_ptr() == back.data_ptr()
