@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import types
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
@@ -12,11 +10,14 @@ from torch.nn import Module
 
 from .construction import Construction, GroupChange, constructions_in
 from .values import (
+    InPlace,
     Iterated,
     ModuleHole,
     ParameterHole,
     ParametersHole,
     Ref,
+    Shared,
+    copy_callable,
     copy_tensor,
     map_container,
 )
@@ -53,8 +54,8 @@ def build(constructions: Iterable[Construction], filling: Filling) -> dict[int, 
         steps.append((construction.order, construction, None))
         steps += [(change.order, construction, change) for change in construction.changes]
     built: dict[int, Any] = {}
+    fill = _filler(filling, built)
     for order, construction, change in sorted(steps, key=lambda step: step[0]):
-        fill = _filler(filling, built)
         if change is None:
             args = [fill(value) for value in construction.args]
             kwargs = {key: fill(value) for key, value in construction.kwargs.items()}
@@ -66,6 +67,7 @@ def build(constructions: Iterable[Construction], filling: Filling) -> dict[int, 
 
 def _filler(filling: Filling, built: dict[int, Any]) -> Callable[[Any], Any]:
     """Make the function that copies a recorded value with its holes filled."""
+    shared: dict[int, Any] = {}
 
     def fill(value: Any) -> Any:
         match value:
@@ -81,34 +83,31 @@ def _filler(filling: Filling, built: dict[int, Any]) -> Callable[[Any], Any]:
                 return built[value.order]
             case Iterated():
                 return iter(fill(value.items))
+            case Shared():
+                if value.number not in shared:
+                    shared[value.number] = fill(value.value)
+                return shared[value.number]
+            case InPlace():
+                return InPlace(fill(value.value))
             case torch.Tensor():
                 return copy_tensor(value)
-            case list() | tuple() | dict() | set() | frozenset():
-                return map_container(value, fill)
-        return copy_callable(value)
+        if callable(value):
+            return copy_callable(value)
+        return map_container(value, fill)
 
     return fill
 
 
-def copy_callable(value: Any) -> Any:
-    """Copy an object of the user's that can be called, since it may keep state between its calls."""
-    if not callable(value) or isinstance(value, _STATELESS | type | Module):
-        return value
-    try:
-        return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 - what cannot be copied is shared, as the user's own code would
-        return value
-
-
-_STATELESS = types.FunctionType | types.BuiltinFunctionType | types.MethodType
-
-
-def _apply(optimizer: Any, group: int, options: dict[str, Any]) -> None:
-    groups = optimizer.param_groups
-    if group == len(groups):
+def _apply(optimizer: Any, number: int, options: dict[str, Any]) -> None:
+    if number == len(optimizer.param_groups):
         optimizer.add_param_group(options)
         return
-    params = options.pop("params", None)
-    if params is not None:
-        groups[group]["params"][:] = params
-    groups[group].update(options)
+    group = optimizer.param_groups[number]
+    for key, value in options.items():
+        if key == "params":
+            group[key][:] = value
+        elif isinstance(value, InPlace):
+            with torch.no_grad():
+                group[key].copy_(value.value)
+        else:
+            group[key] = value

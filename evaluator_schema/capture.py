@@ -13,12 +13,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .adoption import adopt
-from .amendments import changes
+from .amendments import changed_by_hand, changes, has_moved, has_scheduler
 from .construction import Construction, GroupChange, constructions_in
 from .errors import CaptureError
 from .naming import Names, outermost
 from .problems import Invalid, Problems
-from .recording import ModuleArgument, Record, TensorArgument, registry
+from .recording import Amendment, ModuleArgument, Record, TensorArgument, registry, tick
+from .siblings import reduced_by_plateaus
+from .sharing import Sharing
 from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, leaves, map_container
 
 Captured = Construction | Invalid
@@ -41,7 +43,7 @@ def capture(optimizers: Any, lr_schedulers: Any, model: Module | None) -> tuple[
     live = [item for item in (*_listed(optimizers), *_listed(lr_schedulers)) if _is_live(item)]
     found = [record for record in map(records.of, live) if isinstance(record, Record)]
     names = _names_for(found, model)
-    capturing = _Capturing(names, records, found)
+    capturing = _Capturing(names, records, found, reduced_by_plateaus(_listed(lr_schedulers)))
     captured_optimizers = _map_form(optimizers, capturing.root)
     capturing.optimizers_done = True
     captured_schedulers = _map_form(lr_schedulers, capturing.root)
@@ -115,19 +117,19 @@ def _with_inner(records: Sequence[Record]) -> list[Record]:
 class _Capturing:
     """One evaluator's worth of records on their way to constructions, with sharing kept."""
 
-    def __init__(self, names: Names, records: _Records, found: Sequence[Record]) -> None:
+    def __init__(
+        self, names: Names, records: _Records, found: Sequence[Record], reduced: set[int]
+    ) -> None:
         self.names = names
+        self._reduced = reduced
         self._records = records
         self.optimizers_done = False
         self._emitted: set[int] = set()
-        self._now = 1 + max(
-            (
-                order
-                for record in _with_inner(found)
-                for order in (record.order, *(amendment.order for amendment in record.amendments))
-            ),
-            default=0,
-        )
+        self._roots = {id(record) for record in found}
+        everything = _with_inner(found)
+        self._schedulers = [s for s in (record.result() for record in everything) if isinstance(s, LRScheduler)]
+        self._pending = {id(record): self._pending_changes(record) for record in everything}
+        self._sharing = Sharing(everything, [a for pending in self._pending.values() for a in pending])
 
     def root(self, item: Any) -> Any:
         """Capture one optimizer or scheduler that was passed to the evaluator."""
@@ -155,6 +157,7 @@ class _Capturing:
         kwargs = {k: self._value(v, ("kwargs", k), problems) for k, v in record.kwargs.items()}
         if is_optimizer:
             self._refuse_plain_parameters(record, problems)
+        self._refuse_hidden_parameters(record, problems)
         changed = self._changes(record, problems)
         if problems:
             return Invalid(problems)
@@ -168,7 +171,8 @@ class _Capturing:
         )
 
     def _learn_names(self, record: Record) -> None:
-        for _, container in _pairs([record.args, record.kwargs]):
+        amended = [a.options for a in (*record.amendments, *self._pending.get(id(record), ()))]
+        for _, container in _pairs([record.args, record.kwargs, amended]):
             tensor = container[1].live()
             if tensor is not None:
                 self.names.learn(tensor, container[0])
@@ -183,6 +187,27 @@ class _Capturing:
                 if isinstance(leaf, TensorArgument) and leaf.value is not None and not self._is_hole(leaf):
                     problems.add((), "an optimized tensor is neither a Parameter nor in the model", leaf)
 
+    def _refuse_hidden_parameters(self, record: Record, problems: Problems) -> None:
+        """Every parameter must be an argument, or come from a module that is one; a closure keeps the old."""
+        optimizer = record.result()
+        if not isinstance(optimizer, Optimizer) or record.groups is None:
+            return
+        amended = [a.options for a in (*record.amendments, *self._pending.get(id(record), ()))]
+        given = [leaf for _, leaf in leaves([record.args, record.kwargs, amended])]
+        if any(isinstance(leaf, ModuleArgument) for leaf in given):
+            return
+        known = {id(leaf.live()) for leaf in given if isinstance(leaf, TensorArgument)}
+        hidden = [p for group in optimizer.param_groups for p in group["params"] if id(p) not in known]
+        if hidden:
+            problems.add(
+                (),
+                f"{len(hidden)} parameters of this {type(optimizer).__name__} are not among the arguments of the "
+                "traced call, so they cannot be replaced by those of another model; pass them, or the model, as "
+                "an argument",
+                None,
+                "hidden_parameters",
+            )
+
     def _is_hole(self, argument: TensorArgument) -> bool:
         tensor = argument.live()
         return (
@@ -192,22 +217,32 @@ class _Capturing:
         )
 
     def _changes(self, record: Record, problems: Problems) -> tuple[GroupChange, ...]:
-        optimizer = record.result()
-        found = [(a.order, a.group, a.options) for a in record.amendments]
-        if isinstance(optimizer, Optimizer) and record.groups is not None:
-            scheduled = _is_scheduled(record, optimizer)
-            found += [
-                (self._now, index, options)
-                for index, options in changes(record, optimizer, scheduled=scheduled)
-            ]
+        found = [*record.amendments, *self._pending.get(id(record), ())]
+        for amendment in found:
+            if amendment.refusal is not None:
+                problems.add((), amendment.refusal, None, "unrecorded_change")
         return tuple(
             GroupChange(
-                order=order + _SHIFT,
-                group=group,
-                options=self._value(options, ("changes", number), problems),
+                order=amendment.order + _SHIFT,
+                group=amendment.group,
+                options=self._value(amendment.options, ("changes", number), problems),
             )
-            for number, (order, group, options) in enumerate(found)
+            for number, amendment in enumerate(found)
         )
+
+    def _pending_changes(self, record: Record) -> list[Amendment]:
+        """List what was done to an optimizer since it was last noted."""
+        optimizer = record.result()
+        if not isinstance(optimizer, Optimizer) or record.groups is None:
+            return []
+        unseen = has_scheduler(optimizer) and not record.groups.scheduled
+        unseen = unseen or any(
+            s.optimizer is optimizer and registry.get(s) is None for s in self._schedulers
+        )
+        scheduled = unseen or has_moved(optimizer) or id(optimizer) in self._reduced
+        found = changes(record, optimizer, scheduled=scheduled)
+        by_hand = changed_by_hand(optimizer, self._schedulers) if scheduled else None
+        return found if by_hand is None else [*found, Amendment(tick(), 0, {}, by_hand)]
 
     def _value(self, value: Any, path: tuple[str | int, ...], problems: Problems) -> Any:
         if isinstance(value, Record):
@@ -221,10 +256,10 @@ class _Capturing:
         if isinstance(value, Iterated):
             return Iterated(self._value(value.items, path, problems))
         mapped = map_container(value, lambda item: self._value(item, path, problems))
-        return self._compressed(mapped) if isinstance(mapped, list) else mapped
+        return self._compressed(mapped) if isinstance(mapped, list) else self._sharing.of(mapped)
 
     def _inner(self, record: Record, path: tuple[str | int, ...], problems: Problems) -> Any:
-        if id(record) in self._emitted:
+        if id(record) in self._emitted or id(record) in self._roots:
             return Ref(record.order + _SHIFT)
         if self.optimizers_done and isinstance(record.result(), Optimizer):
             problems.add(path, _FOREIGN, record.result(), "foreign_optimizer")
@@ -247,7 +282,7 @@ class _Capturing:
 
     def _tensor(self, argument: TensorArgument, path: tuple[str | int, ...], problems: Problems) -> Any:
         if not self._is_hole(argument):
-            return argument.value
+            return self._sharing.of_tensor(argument)
         tensor = argument.live()
         if tensor is None:
             problems.add(path, "a recorded parameter is gone: create the evaluator while its model lives")
@@ -323,20 +358,6 @@ def _pairs(value: Any) -> list[tuple[None, tuple[str, TensorArgument]]]:
     return found
 
 
-def _is_scheduled(record: Record, optimizer: Optimizer) -> bool:
-    """Tell whether changed learning rates may be a scheduler's work rather than the caller's.
-
-    They may once a scheduler was built that no traced call told of, or once one has moved.
-    """
-    noted = record.groups or []
-    unseen = any(
-        "initial_lr" in group and "initial_lr" not in before
-        for group, before in zip(optimizer.param_groups, noted, strict=False)
-    )
-    stepped = bool(optimizer.state) or getattr(optimizer, "_opt_called", False)
-    return unseen or (stepped and any("initial_lr" in before for before in noted))
-
-
 def _ranks(captured: list[Any]) -> dict[int, int]:
     orders: set[int] = set()
     for _, construction in constructions_in(captured):
@@ -348,7 +369,7 @@ def _ranks(captured: list[Any]) -> dict[int, int]:
 def _reordered(value: Any, ranks: dict[int, int]) -> Any:
     """Number constructions, changes and references from 0, so that equal code gives equal values."""
     if isinstance(value, Ref):
-        return Ref(ranks[value.order])
+        return Ref(ranks.get(value.order, -1))  # -1: it could not be captured, which is told elsewhere
     if isinstance(value, Construction):
         return value.model_copy(
             update={

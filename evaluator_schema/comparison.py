@@ -5,13 +5,18 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 
+from . import values
+
 # Where a call stands is for people; two evaluators are the same wherever they were written.
 _IGNORED_FIELDS = frozenset({"location"})
+# Its classes may hold tensors, so they are compared part by part.
+_VALUES = values.__name__
 
 
 def same(first: Any, second: Any) -> bool:
@@ -82,6 +87,8 @@ def _parts(value: Any) -> dict[Any, Any] | None:
         return {
             name: getattr(value, name) for name in type(value).model_fields if name not in _IGNORED_FIELDS
         }
+    if is_dataclass(value) and type(value).__module__ == _VALUES:
+        return {part.name: getattr(value, part.name) for part in fields(value)}
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, list | tuple):

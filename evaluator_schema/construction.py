@@ -27,13 +27,16 @@ from .importing import import_path, is_under, resolve, unwrapped
 from .problems import Problems
 from .signatures import Location, locate_arguments, misfits, name_of
 from .values import (
+    InPlace,
     Iterated,
     ModuleHole,
     ParameterHole,
     ParametersHole,
     Ref,
+    Shared,
     leaves,
     map_container,
+    plain,
 )
 
 
@@ -170,7 +173,8 @@ class Construction(Frozen):
         return self
 
     def _check_types(self, problems: Problems) -> None:
-        for location, parameter, value in locate_arguments(self.target, self.args, self.kwargs):
+        for location, parameter, recorded in locate_arguments(self.target, self.args, self.kwargs):
+            value = _as_given(recorded)
             if parameter.name == "params" or any(_is_hole(leaf) for _, leaf in leaves(value)):
                 continue
             message = mismatch(self.target, parameter, value)
@@ -185,13 +189,36 @@ class Construction(Frozen):
         return found
 
 
+def _as_given(value: Any) -> Any:
+    """Give a recorded value without the marks that tell how it is handed over."""
+    if isinstance(value, Iterated | Shared | InPlace):
+        return _as_given(plain(value))
+    return map_container(value, _as_given)
+
+
 def _is_hole(value: Any) -> bool:
     return isinstance(value, Ref | ParameterHole | ParametersHole | ModuleHole | Construction)
 
 
 def _encode_construction(value: Construction, context: codec.Context) -> Any:
-    mode = "python" if context.get("keep") else "json"
-    return value.model_dump(mode=mode, context=dict(context), exclude_defaults=True)
+    target: Any = import_path(value.target)
+    if target is None:
+        target = value.target if context.get("keep") else codec.encode(value.target, context)
+    written: dict[str, Any] = {"target": target}
+    if value.args:
+        written["args"] = [codec.encode(item, context) for item in value.args]
+    if value.kwargs:
+        written["kwargs"] = {key: codec.encode(item, context) for key, item in value.kwargs.items()}
+    if value.order:
+        written["order"] = value.order
+    if value.changes:
+        written["changes"] = [
+            {**vars(change), "options": {k: codec.encode(v, context) for k, v in change.options.items()}}
+            for change in value.changes
+        ]
+    if value.location is not None:
+        written["location"] = value.location
+    return written
 
 
 def _decode_construction(held: Any, context: codec.Context) -> Construction:
@@ -199,6 +226,18 @@ def _decode_construction(held: Any, context: codec.Context) -> Construction:
 
 
 codec.register("$construction", Construction, _encode_construction, _decode_construction)
+codec.register(
+    "$shared",
+    Shared,
+    lambda v, context: [v.number, codec.encode(v.value, context)],
+    lambda held, context: Shared(int(held[0]), codec.decode(held[1], context)),
+)
+codec.register(
+    "$in_place",
+    InPlace,
+    lambda v, context: codec.encode(v.value, context),
+    lambda held, context: InPlace(codec.decode(held, context)),
+)
 
 
 def constructions_in(value: Any) -> Iterator[tuple[Location, Construction]]:
@@ -248,6 +287,6 @@ def replace_leaves(value: Any, replace: Callable[[Any], Any]) -> Any:
                 ),
             }
         )
-    if isinstance(value, dict | list | tuple | set | frozenset | Iterated):
+    if isinstance(value, dict | list | tuple | set | frozenset | Iterated | Shared | InPlace):
         return map_container(value, lambda item: replace_leaves(item, replace))
     return replace(value)

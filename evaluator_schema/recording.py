@@ -8,14 +8,14 @@ import itertools
 import operator
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn import Module
 
-from .values import Iterated, copy_tensor, map_container
+from .values import Iterated, copy_callable, copy_tensor, map_container
 
 # Iterators that run dry: these are turned into lists, once. Files, and counters without an end, are not.
 _FINITE_ITERATORS: tuple[type[Any], ...] = (
@@ -39,7 +39,7 @@ _FINITE_ITERATORS: tuple[type[Any], ...] = (
 _MODULE_GENERATORS = (Module.parameters.__code__, Module.named_parameters.__code__)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class TensorArgument:
     """A tensor that was an argument: the very tensor, and its value then where it is no parameter."""
 
@@ -47,7 +47,7 @@ class TensorArgument:
     value: torch.Tensor | None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ModuleArgument:
     """A module that was an argument."""
 
@@ -62,11 +62,28 @@ class Amendment:
         order: When it was noticed, on the clock that also orders the calls.
         group: The group's index; one past the last stands for `add_param_group`.
         options: The options that changed, as recorded values. A new group's include `params`.
+        refusal: Why it cannot be done again, where it is of a kind that options do not tell.
     """
 
     order: int
     group: int
     options: dict[str, Any]
+    refusal: str | None = None
+
+
+@dataclass(slots=True)
+class NotedGroups:
+    """The parameter groups of an optimizer at one moment.
+
+    Attributes:
+        groups: The options of each group: the very objects, and their values then.
+        defaults: The optimizer's defaults then.
+        scheduled: Whether a scheduler had been built on the optimizer.
+    """
+
+    groups: list[dict[str, tuple[Any, Any]]]
+    defaults: dict[str, Any]
+    scheduled: bool
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -81,7 +98,9 @@ class Record:
         file: The file of the caller.
         line: The line of the caller.
         roots: Modules whose `parameters()` were among the arguments.
+        originals: By the identity of each copy in the arguments, the caller's own object.
         amendments: What was done to the result since, where it is an optimizer.
+        groups: The parameter groups as they were when they were last noted; see `amendments`.
     """
 
     target: Callable[..., Any]
@@ -91,9 +110,10 @@ class Record:
     file: str
     line: int
     roots: list[weakref.ref[Module]]
+    originals: dict[int, Any] = field(default_factory=dict)
     amendments: list[Amendment] = field(default_factory=list)
     result: Callable[[], Any] = lambda: None
-    groups: list[dict[str, Any]] | None = None
+    groups: NotedGroups | None = None
 
     @property
     def location(self) -> str:
@@ -141,11 +161,23 @@ class Snapshot:
 
     `rewind` comes first and gives what the call itself gets: every iterator is read to its end, once,
     and replaced by one over the same items, in the caller's own containers too.
+
+    Args:
+        copy_callables: Whether objects that can be called are copied, since they may keep state between
+            their calls.
+
+    Attributes:
+        roots: Modules whose `parameters()` were found.
+        used: Records of traced objects that were found.
+        originals: By the identity of each copy of an object, the object.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, copy_callables: bool = False) -> None:
         self.roots: list[weakref.ref[Module]] = []
         self.used: list[Record] = []
+        self.originals: dict[int, Any] = {}
+        self._copy_callables = copy_callables
+        self._copies: dict[int, Any] = {}
 
     def rewind(self, value: Any) -> Any:
         """Replace the iterators in a value by fresh ones that `take` can read without consuming them."""
@@ -155,11 +187,11 @@ class Snapshot:
         if isinstance(value, _FINITE_ITERATORS):
             self.roots += [weakref.ref(module) for module in modules_behind(value)]
             return iter([self.rewind(item) for item in value])
-        if kind is dict:
+        if isinstance(value, dict):
             for key, item in value.items():
                 if (fresh := self.rewind(item)) is not item:
                     value[key] = fresh
-        elif kind is list:
+        elif isinstance(value, list):
             for index, item in enumerate(value):
                 if (fresh := self.rewind(item)) is not item:
                     value[index] = fresh
@@ -184,7 +216,17 @@ class Snapshot:
             return ModuleArgument(weakref.ref(value))
         if kind is _LIST_ITERATOR:
             return Iterated([self.take(item) for item in copy.copy(value)])
+        if isinstance(value, KeysView | ValuesView | ItemsView):
+            return [self.take(item) for item in value]
+        if self._copy_callables and callable(value):
+            return self._copy(value)
         return map_container(value, self.take)
+
+    def _copy(self, value: Any) -> Any:
+        if id(value) not in self._copies:
+            copied = self._copies[id(value)] = copy_callable(value)
+            self.originals[id(copied)] = value
+        return self._copies[id(value)]
 
 
 _PLAIN = frozenset({int, float, bool, str, bytes, complex, type(None), types.FunctionType})

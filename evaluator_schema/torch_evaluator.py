@@ -22,10 +22,12 @@ from . import checks
 from .capture import capture
 from .construction import Construction, Importable, Value, constructions_in, values_of
 from .evaluator import Evaluator
+from .placing import place_adopted
 from .problems import Invalid, Problems
 from .shippability import LIMIT, explain
+from .siblings import unplaceable
 from .signatures import Location
-from .values import ParameterHole, ParametersHole, Ref
+from .values import ModuleHole, ParameterHole, ParametersHole, Ref
 
 
 def _constructions(value: Any, info: ValidationInfo) -> Any:
@@ -173,9 +175,10 @@ class TorchEvaluator(Evaluator):
             return handler(data)
         fields = dict(data)
         model = (info.context or {}).get("model")
-        fields["optimizers"], fields["lr_schedulers"], names = capture(
-            fields.get("optimizers"), fields.get("lr_schedulers"), model
-        )
+        live = fields.get("lr_schedulers")
+        optimizers, lr_schedulers, names = capture(fields.get("optimizers"), live, model)
+        optimizers, lr_schedulers = place_adopted(optimizers, lr_schedulers)
+        fields.update(optimizers=optimizers, lr_schedulers=_placeable(live, lr_schedulers))
         evaluator = handler(fields)
         if names.live:
             evaluator._live = names.live
@@ -254,6 +257,14 @@ class TorchEvaluator(Evaluator):
     model_config = {"validate_default": True}
 
 
+def _placeable(live: Any, captured: Any) -> Any:
+    """Give captured schedulers, or what is wrong with the place of an untraced one among them."""
+    problems = Problems()
+    for error in unplaceable(live if isinstance(live, list | tuple) else (live,)):
+        problems.add((), str(error), None, "not_adoptable")
+    return Invalid(problems) if problems else captured
+
+
 def _checked(field: str, value: Any, problem: str | None) -> Any:
     """Raise what is wrong with a callable, and everything that keeps it from being shipped."""
     problems = Problems()
@@ -305,5 +316,8 @@ def _check_references(schedulers: Any, optimizers: Any, problems: Problems) -> N
                 )
             elif leaf.order >= construction.order:
                 problems.add((*at, *path), "this refers to something that is built later", leaf.order)
+        averages = any(isinstance(leaf, ModuleHole) for _, leaf in values_of(construction))
+        if averages:  # an AveragedModel follows the model, and not an optimizer
+            continue
         if not references and not list(constructions_in([construction.args, construction.kwargs])):
             problems.add(at, "this scheduler leads to no optimizer", None, "foreign_optimizer")

@@ -10,8 +10,9 @@ from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from .amendments import note_groups, notice, optimizers_behind
+from .amendments import has_scheduler, note_groups, notice, optimizers_behind
 from .errors import ArgumentError
 from .recording import Record, Snapshot, registry, tick
 from .signatures import misfits, name_of
@@ -165,6 +166,26 @@ def _is_being_defined(cls: type, frame: FrameType) -> bool:
     return found is not cls
 
 
+def _without_partials(
+    target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Any, tuple[Any, ...], Mapping[str, Any]]:
+    """Move the arguments that partials hold among the others, so that they are recorded as those are."""
+    while type(target) is functools.partial and all(value is not _PLACEHOLDER for value in target.args):
+        target, args, kwargs = target.func, (*target.args, *args), {**target.keywords, **kwargs}
+    return target, args, kwargs
+
+
+# From Python 3.14 on, a partial may leave gaps.
+_PLACEHOLDER = getattr(functools, "Placeholder", object())
+
+
+def _schedules(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Tell a call that makes an optimizer or a scheduler, by what it calls or what it is given."""
+    if isinstance(target, type) and issubclass(target, Optimizer | LRScheduler):
+        return True
+    return any(isinstance(value, Optimizer | LRScheduler) for value in (*args, *kwargs.values()))
+
+
 def _record_call(
     target: Callable[..., Any],
     call: Callable[..., Any],
@@ -172,17 +193,21 @@ def _record_call(
     kwargs: Mapping[str, Any],
 ) -> Any:
     """Call, and remember the call. `call` is what runs; `target` is what the record names."""
+    if call is target:
+        target, args, kwargs = _without_partials(target, args, kwargs)
+        call = target
     problems = misfits(target, args, kwargs)
     if problems:
         raise ArgumentError("; ".join(message for _, message in problems))
-    snapshot = Snapshot()
+    snapshot = Snapshot(copy_callables=_schedules(target, args, kwargs))
     args = tuple(snapshot.rewind(value) for value in args)
     kwargs = {key: snapshot.rewind(value) for key, value in kwargs.items()}
     recorded_args = tuple(snapshot.take(value) for value in args)
     recorded_kwargs = {key: snapshot.take(value) for key, value in kwargs.items()}
     touched = optimizers_behind(snapshot.used) if snapshot.used else []
     for record, optimizer in touched:
-        notice(record, optimizer)
+        unseen = record.groups is not None and not record.groups.scheduled and has_scheduler(optimizer)
+        notice(record, optimizer, scheduled=unseen)
     order = tick()
     result = call(*args, **kwargs)
     caller = sys._getframe(2)
@@ -194,6 +219,7 @@ def _record_call(
         caller.f_code.co_filename,
         caller.f_lineno,
         snapshot.roots,
+        snapshot.originals,
     )
     registry.put(result, record)
     if isinstance(result, Optimizer):

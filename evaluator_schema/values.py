@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import types
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +67,30 @@ class Iterated:
     items: Any
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """An object that stands in several places of an evaluator, and that is one object in each build.
+
+    Attributes:
+        number: Tells it from the others that are shared.
+        value: The object as it was when it was first recorded.
+    """
+
+    number: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InPlace:
+    """A value that is written into the tensor that stands in its place.
+
+    Attributes:
+        value: A tensor.
+    """
+
+    value: Any
+
+
 Leaf = Ref | ParameterHole | ParametersHole | ModuleHole
 
 # A name of an unresolved parameter: its place among the recorded ones, in a form no module can have.
@@ -83,9 +110,9 @@ def is_namedtuple(value: object) -> bool:
 def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
     """Copy one container with `each` applied to what it holds; give anything else back as it is.
 
-    Lists, tuples, named tuples, sets, frozen sets, dicts (their values) and `Iterated` are
-    containers. A subclass of list, dict or set is copied as itself, so that what a constructor does
-    to it never reaches the record.
+    Lists, tuples, named tuples, sets, frozen sets, deques, dicts (their values), `Iterated`, `Shared` and
+    `InPlace` are containers. A subclass of list or dict is copied as itself, so that what a constructor
+    does to it never reaches the record.
     """
     kind = type(value)
     if kind in (list, tuple, set, frozenset):
@@ -94,12 +121,29 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
         return {key: each(item) for key, item in value.items()}
     if kind is Iterated:
         return Iterated(each(value.items))
+    if kind is Shared:
+        return Shared(value.number, each(value.value))
+    if kind is InPlace:
+        return InPlace(each(value.value))
+    if kind is deque:
+        return deque(map(each, value), value.maxlen)
     if is_namedtuple(value):
         return type(value)._make(each(item) for item in value)
     if isinstance(value, Mapping) and hasattr(value, "copy") and hasattr(value, "update"):
         copied = value.copy()
         copied.update({key: each(item) for key, item in value.items()})
         return copied
+    if isinstance(value, list):
+        copied = copy.copy(value)
+        copied[:] = [each(item) for item in value]
+        return copied
+    return value
+
+
+def plain(value: Any) -> Any:
+    """Give what an `Iterated`, `Shared` or `InPlace` holds, and anything else as it is."""
+    while isinstance(value, Iterated | Shared | InPlace):
+        value = value.items if isinstance(value, Iterated) else value.value
     return value
 
 
@@ -111,12 +155,11 @@ def leaves(value: Any) -> list[tuple[tuple[str | int, ...], Any]]:
 
 
 def _collect(value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[str | int, ...], Any]]) -> None:
-    if isinstance(value, Iterated):
-        value = value.items
+    value = plain(value)
     if isinstance(value, Mapping):
         for key, item in value.items():
             _collect(item, (*path, key if isinstance(key, str | int) else repr(key)), found)
-    elif isinstance(value, list | tuple | set | frozenset):
+    elif isinstance(value, list | tuple | set | frozenset | deque):
         for index, item in enumerate(value):
             _collect(item, (*path, index), found)
     else:
@@ -126,3 +169,16 @@ def _collect(value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[st
 def copy_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """Copy a tensor that is no parameter, with its device, dtype and `requires_grad`."""
     return tensor.detach().clone().requires_grad_(tensor.requires_grad)
+
+
+def copy_callable(value: Any) -> Any:
+    """Copy an object of the user's that can be called, since it may keep state between its calls."""
+    if not callable(value) or isinstance(value, _STATELESS | type | torch.nn.Module):
+        return value
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - what cannot be copied is shared, as the user's own code would
+        return value
+
+
+_STATELESS = types.FunctionType | types.BuiltinFunctionType | types.MethodType

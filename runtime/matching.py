@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import torch
-from torch.nn import Module
+from torch.nn import Parameter
 
 from ..evaluator_schema.errors import BindError, MissingParametersError
-from .canonical import by_canonical, canonical, is_split
+from .canonical import by_canonical, canonical, half_of, is_auxiliary, is_split, other_half_of
+from .inventory import Inventory
+from .renaming import Rename, renames
+from .suggesting import common_prefix, nearest, quoted
 
-# From recorded names to new ones: a mapping, a function (None: no change), or (pattern, replacement) pairs.
-Rename = Mapping[str, str] | Callable[[str], str | None] | Sequence[tuple[str, str]]
 Missing = Literal["raise", "ignore"]
+Live = Mapping[str, Callable[[], torch.Tensor | None]]
 
 
 @dataclass(frozen=True)
 class Report:
-    """How the recorded parameters were found in a model.
+    """How the recorded parameters were found in a model, and what became of their optimizer state.
 
     Attributes:
         matched: Names in the model of the recorded parameters that were found.
         renamed: For those whose name changed, the new name by the recorded one.
         missing: Recorded names that the model does not have.
         new: Names of the model's parameters that were not recorded, and so are in no optimizer.
+        frozen: Those of `matched` that do not require gradients, and so do not train.
+        carried: Those of `matched` whose optimizer state was copied by the last `rebind`.
+        sliced: Those of `matched` whose optimizer state was sliced for the channels that were kept.
     """
 
     matched: tuple[str, ...] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     new: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    carried: tuple[str, ...] = ()
+    sliced: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{len(self.matched)} parameters matched"]
         lines += [f"  {old} -> {new}" for old, new in self.renamed.items()]
-        for title, names in (("missing", self.missing), ("new", self.new)):
+        for title in ("missing", "new", "frozen", "carried", "sliced"):
+            names = getattr(self, title)
             if names:
                 lines.append(f"{len(names)} {title}: {', '.join(names[:8])}{', ...' * (len(names) > 8)}")
         return "\n".join(lines)
@@ -50,23 +58,40 @@ class Match:
     """Where the recorded parameters are in a model.
 
     Attributes:
-        found: New names by recorded name; two where weight_norm split a weight, none where it is missing.
-        parameters: The model's parameters by name, tied ones under each of their names.
-        report: The same for people.
+        found: New names by recorded name; two where weight_norm split a weight or tied weights were untied,
+            none where it is missing.
+        inventory: The model's parameters by name.
     """
 
     found: Mapping[str, tuple[str, ...]]
-    parameters: Mapping[str, torch.nn.Parameter]
-    report: Report
+    inventory: Inventory
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The model's parameters by name, tied ones under each of their names."""
+        return self.inventory.parameters
+
+    @cached_property
+    def report(self) -> Report:
+        """The same for people."""
+        matched = tuple(dict.fromkeys(new for names in self.found.values() for new in names))
+        used = {id(self.parameters[name]) for name in matched}
+        return Report(
+            matched=matched,
+            renamed={old: " + ".join(new) for old, new in self.found.items() if new and new != (old,)},
+            missing=tuple(name for name, new in self.found.items() if not new),
+            new=tuple(names[0] for key, names in self.inventory.names.items() if key not in used),
+            frozen=tuple(name for name in matched if not self.parameters[name].requires_grad),
+        )
 
 
 def match(
     recorded: Sequence[tuple[str, ...]],
-    model: Module,
+    inventory: Inventory,
     *,
     rename: Rename | None = None,
     missing: Missing = "raise",
-    live: Mapping[str, weakref.ref[torch.Tensor]] | None = None,
+    live: Live | None = None,
 ) -> Match:
     """Find recorded parameters in a model.
 
@@ -75,7 +100,7 @@ def match(
 
     Args:
         recorded: The recorded names, each with its aliases behind it.
-        model: The model to look in.
+        inventory: The model to look in.
         rename: Recorded names to new ones.
         missing: `"raise"`, or `"ignore"` to leave out what the model does not have.
         live: The recorded Parameter objects by name, as far as they live.
@@ -86,135 +111,161 @@ def match(
     """
     if missing not in ("raise", "ignore"):
         raise BindError(f"missing must be 'raise' or 'ignore', not {missing!r}")
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    finder = _Finder(parameters, live or {})
-    renames = _renames([name for names in recorded for name in names], parameters, rename)
-    found: dict[str, tuple[str, ...]] = {}
-    for names in recorded:
-        found[names[0]] = finder.find_all(names, renames)
-    _refuse_collisions(found, parameters)
+    if rename is None:
+        exact = _match_exactly(recorded, inventory, live or {})
+        if exact is not None:
+            return exact
+    new_names = renames([name for names in recorded for name in names], inventory.parameters, rename)
+    finder = _Finder(inventory, live or {}, new_names, {name for names in recorded for name in names})
+    found = {names[0]: finder.find_all(names) for names in recorded}
+    _refuse_collisions(found, inventory.parameters)
     absent = [name for name, new in found.items() if not new]
     if absent and (missing == "raise" or len(absent) == len(found)):
-        raise MissingParametersError(_explain_missing(absent, found, parameters))
-    return Match(found, parameters, _report(found, parameters, absent))
+        raise MissingParametersError(_explain_missing(absent, found, inventory.parameters))
+    return Match(found, inventory)
+
+
+def _match_exactly(recorded: Sequence[tuple[str, ...]], inventory: Inventory, live: Live) -> Match | None:
+    """Match where each recorded name is the model's own, nothing is tied, and no identity tells otherwise.
+
+    This is the common case, and it is what makes a binding cost hardly more than its optimizers.
+    """
+    parameters = inventory.parameters
+    names = [names[0] for names in recorded]
+    if not all(map(parameters.__contains__, names)) or any(len(aliases) > 1 for aliases in recorded):
+        return None
+    if len({id(parameters[name]) for name in names}) != len(names):
+        return None
+    if live:
+        inside = set(map(id, parameters.values()))
+        for name in names:
+            tensor = live[name]() if name in live else None
+            if tensor is not None and parameters[name] is not tensor and id(tensor) in inside:
+                return None
+    return Match(dict(zip(names, recorded, strict=True)), inventory)
 
 
 class _Finder:
     def __init__(
-        self,
-        parameters: Mapping[str, torch.nn.Parameter],
-        live: Mapping[str, weakref.ref[torch.Tensor]],
+        self, inventory: Inventory, live: Live, new_names: Mapping[str, str], recorded: set[str]
     ) -> None:
-        self._parameters = parameters
+        self._inventory = inventory
+        self._parameters = inventory.parameters
         self._live = live
-        self._names: dict[int, str] = {}
-        for name, parameter in parameters.items():
-            self._names.setdefault(id(parameter), name)
-        self._canonical = by_canonical(parameters)
+        self._new_names = new_names
+        self._recorded = recorded
 
-    def find_all(self, names: tuple[str, ...], renames: Mapping[str, str]) -> tuple[str, ...]:
+    @cached_property
+    def _canonical(self) -> Mapping[str, list[str]]:
+        return by_canonical(name for name in self._parameters if not is_auxiliary(name))
+
+    def find_all(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Find one recorded parameter, and what became of its further names where weights were tied."""
         found: dict[int, str] = {}
         for name in names:
-            for new in self._find(name, renames):
+            for new in self._find(name):
                 found.setdefault(id(self._parameters[new]), new)
         return tuple(found.values())
 
-    def _find(self, name: str, renames: Mapping[str, str]) -> tuple[str, ...]:
-        if name in renames:
-            return (renames[name],)
+    def _find(self, name: str) -> tuple[str, ...]:
+        if name in self._new_names:
+            return (self._new_names[name],)
+        same = self._by_identity(name)
+        named = self._by_name(name)
+        if same is None:
+            return named
+        if not named:
+            return () if self._has_rival(name, same) else (same,)
+        return named if self._is_set_aside(name, same, named) else (same,)
+
+    def _by_identity(self, name: str) -> str | None:
         tensor = self._live[name]() if name in self._live else None
-        if tensor is not None and id(tensor) in self._names:
-            return (self._names[id(tensor)],)
+        names = self._inventory.names.get(id(tensor), ()) if tensor is not None else ()
+        if name in names:
+            return name
+        return next((other for other in names if not is_auxiliary(other)), names[0] if names else None)
+
+    def _by_name(self, name: str) -> tuple[str, ...]:
         if name in self._parameters:
             return (name,)
+        half = half_of(name) if other_half_of(name) in self._recorded else None
         alike = self._canonical.get(canonical(name), [])
-        return tuple(alike) if len(alike) == 1 or is_split(alike) else ()
+        if is_split(alike):
+            return (alike[half],) if half is not None else tuple(alike)
+        # A lone `x_v` is a parameter of its own, and no half of `x`.
+        lone = half_of(name) is not None and half is None
+        return tuple(alike) if len(alike) == 1 and half_of(alike[0]) is None and not lone else ()
 
+    def _is_set_aside(self, name: str, same: str, named: tuple[str, ...]) -> bool:
+        """Tell whether the recorded object now only serves another parameter that took its name.
 
-def _renames(
-    recorded: Iterable[str], parameters: Mapping[str, object], rename: Rename | None
-) -> dict[str, str]:
-    if rename is None:
-        return {}
-    names = list(recorded)
-    if isinstance(rename, Mapping):
-        unknown = [name for name in rename if name not in names]
-        if unknown:
-            raise BindError(f"rename: {_quoted(unknown)} was not recorded{_near(unknown[0], names)}")
-        renamed = dict(rename)
-    else:
-        changed = ((name, _apply(rename, name)) for name in names)
-        renamed = {name: new for name, new in changed if new is not None and new != name}
-    strangers = [new for new in renamed.values() if new not in parameters]
-    if strangers:
-        raise MissingParametersError(
-            f"rename: the model has no parameter {_quoted(strangers)}{_near(strangers[0], parameters)}"
+        Distillation keeps the model as the frozen teacher of a student; peft keeps a frozen original beside
+        the copy that trains.
+        """
+        if all(self._parameters[other] is self._parameters[same] for other in named):
+            return False
+        if is_auxiliary(same) and not is_auxiliary(name):
+            return True
+        frozen = not self._parameters[same].requires_grad
+        return frozen and all(self._parameters[other].requires_grad for other in named)
+
+    def _has_rival(self, name: str, same: str) -> bool:
+        """Tell whether the recorded object was frozen, and one that trains ends in its name elsewhere."""
+        if self._parameters[same].requires_grad:
+            return False
+        return any(
+            other.endswith(f".{name}") and parameter.requires_grad
+            for other, parameter in self._parameters.items()
         )
-    return renamed
 
 
-def _apply(rename: Rename, name: str) -> str | None:
-    if callable(rename):
-        return rename(name)
-    for pattern, replacement in rename:
-        changed, count = re.subn(str(pattern), replacement, name)
-        if count:
-            return changed
-    return None
+def _refuse_collisions(found: dict[str, tuple[str, ...]], parameters: Mapping[str, Parameter]) -> None:
+    """Refuse two recorded parameters that would be one, unless the model itself made them one.
 
-
-def _refuse_collisions(
-    found: Mapping[str, tuple[str, ...]], parameters: Mapping[str, torch.nn.Parameter]
-) -> None:
+    It does where weights are tied, and where the halves of weight_norm are one weight again; the parameter
+    then stands once, where the first of the two stood.
+    """
     taken: dict[int, str] = {}
     for name, new_names in found.items():
+        kept = []
         for new in new_names:
             other = taken.setdefault(id(parameters[new]), name)
-            if other != name:
+            if other == name:
+                kept.append(new)
+            elif new in found[other] and not (is_split([other, name]) or is_split([name, other])):
                 raise BindError(
                     f"{name!r} and {other!r} would both be {new!r} in the model; tell them apart with rename="
                 )
+        found[name] = tuple(kept) or new_names
 
 
 def _explain_missing(
-    absent: Sequence[str],
-    found: Mapping[str, tuple[str, ...]],
-    parameters: Mapping[str, torch.nn.Parameter],
+    absent: Sequence[str], found: Mapping[str, tuple[str, ...]], parameters: Mapping[str, Parameter]
 ) -> str:
     lines = [
         f"{len(absent)} of {len(found)} recorded parameters are not in the model:",
-        *(f"  {name}{_near(name, parameters)}" for name in absent[:10]),
+        *(f"  {name}{nearest(name, parameters)}" for name in absent[:10]),
         *(["  ..."] if len(absent) > 10 else []),
     ]
-    if len(absent) == len(found):
+    if any(name.endswith("_flat_param") for name in parameters):
+        lines.append("The model's parameters were flattened: create its FSDP with use_orig_params=True.")
+    elif len(absent) == len(found):
         lines.append(
             "None was found, so there would be nothing to train. Is this a similar model? Its names start "
-            f"with {_quoted(list(parameters)[:3]) or 'nothing: it has no parameters'}."
+            f"with {quoted(list(parameters)[:3]) or 'nothing: it has no parameters'}."
         )
-    lines.append("Tell new names with rename={'old.name': 'new.name'}, or leave them out with missing='ignore'.")
+    prefix = common_prefix(absent, parameters) if len(absent) == len(found) else None
+    rename = f"[(r'^', {prefix!r})]" if prefix else "{'old.name': 'new.name'}"
+    lines.append(f"Tell new names with rename={rename}, or leave them out with missing='ignore'.")
     return "\n".join(lines)
 
 
-def _report(
-    found: Mapping[str, tuple[str, ...]],
-    parameters: Mapping[str, torch.nn.Parameter],
-    absent: Sequence[str],
-) -> Report:
-    matched = tuple(new for new_names in found.values() for new in new_names)
-    used = {id(parameters[name]) for name in matched}
-    fresh: dict[int, str] = {}
-    for name, parameter in parameters.items():
-        if id(parameter) not in used:
-            fresh.setdefault(id(parameter), name)
-    renamed = {old: " + ".join(new) for old, new in found.items() if new and new != (old,)}
-    return Report(matched, renamed, tuple(absent), tuple(fresh.values()))
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f", did you mean {near[0]!r}?" if near else ""
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names))
+def live_parameters(refs: Mapping[str, weakref.ref[torch.Tensor]], current: Match | None) -> Live:
+    """Give the Parameter objects that recorded names stand for: in the bound model, else in the recorded one."""
+    if current is None:
+        return refs
+    now: dict[str, Callable[[], torch.Tensor | None]] = dict(refs)
+    for name, new_names in current.found.items():
+        if len(new_names) == 1:
+            now[name] = weakref.ref(current.parameters[new_names[0]])
+    return now

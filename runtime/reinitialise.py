@@ -10,11 +10,13 @@ from torch.nn import Module
 
 from ..evaluator_schema.build import build
 from ..evaluator_schema.construction import Construction, holes_in
-from ..evaluator_schema.errors import BindError
+from ..evaluator_schema.errors import BindError, RebindError
 from ..evaluator_schema.evaluator import Evaluator
 from ..evaluator_schema.values import ModuleHole, ParameterHole, ParametersHole, is_unresolved
 from .canonical import canonical
-from .matching import Match, Missing, Rename, Report, match
+from .inventory import Inventory
+from .matching import Match, Missing, Report, live_parameters, match
+from .renaming import Rename
 
 Specs = Construction | tuple[Construction, ...] | None
 
@@ -41,28 +43,38 @@ class Reinitialised:
 
 def reinitialise(
     evaluator: Evaluator,
-    model: Module,
+    model: Module | Inventory,
     optimizers: Specs,
     lr_schedulers: Specs,
     *,
     rename: Rename | None = None,
     missing: Missing = "raise",
+    current: Match | None = None,
 ) -> Reinitialised:
     """Build optimizers and schedulers on a model.
+
+    Args:
+        evaluator: Whose parameters they are. What it can learn of their names from `model`, it has learned.
+        model: The model, or what a walk over it found.
+        optimizers: One construction, or several.
+        lr_schedulers: One construction, several, or None.
+        rename: From recorded parameter names to the model's.
+        missing: `"ignore"` leaves out what the model does not have.
+        current: Where the recorded parameters are in the model that was bound so far.
 
     Raises:
         UnresolvedParametersError: The recorded parameters have no names, and `model` is not theirs.
         MissingParametersError: A recorded parameter is not in the model.
         BindError: An optimizer would be empty, or the specs cannot be built on this model.
     """
-    evaluator.resolve_names(model)
-    if not _is_home(evaluator, model):
-        evaluator.require_names()
+    inventory = model if isinstance(model, Inventory) else Inventory(model)
     specs = [*_listed(optimizers), *_listed(lr_schedulers)]
-    matched = match(
-        _recorded_names(specs), model, rename=rename, missing=missing, live=evaluator._live
-    )
-    built = build(specs, _ModelFilling(model, matched))
+    recorded = _recorded_names(specs)
+    if not _is_home(evaluator, recorded, inventory):
+        evaluator.require_names()
+    live = live_parameters(evaluator._live, current)
+    matched = match(recorded, inventory, rename=rename, missing=missing, live=live)
+    built = _build(specs, matched)
     fresh = _formed(optimizers, built)
     for index, optimizer in enumerate(fresh if isinstance(fresh, list) else [fresh]):
         if not any(group["params"] for group in optimizer.param_groups):
@@ -70,12 +82,14 @@ def reinitialise(
     return Reinitialised(fresh, _formed(lr_schedulers, built), matched)
 
 
-def _is_home(evaluator: Evaluator, model: Module) -> bool:
-    """Tell whether every recorded parameter lives in this very model."""
-    inside = {id(parameter) for parameter in model.parameters()}
-    names = evaluator.parameter_names()
-    alive = [evaluator._live[name]() for name in names if name in evaluator._live]
-    return len(alive) == len(names) and all(id(tensor) in inside for tensor in alive)
+def _is_home(evaluator: Evaluator, recorded: list[tuple[str, ...]], inventory: Inventory) -> bool:
+    """Tell whether every recorded parameter lives in this very model, or their names are sure anyway."""
+    sure = evaluator._guessed_root is None and not any(is_unresolved(names[0]) for names in recorded)
+    if sure or (evaluator._guessed_root is not None and evaluator._guessed_root() is inventory.model):
+        return True
+    inside = set(map(id, inventory.parameters.values()))
+    alive = [evaluator._live[names[0]]() for names in recorded if names[0] in evaluator._live]
+    return len(alive) == len(recorded) and all(id(tensor) in inside for tensor in alive)
 
 
 def _recorded_names(specs: list[Construction]) -> list[tuple[str, ...]]:
@@ -84,20 +98,26 @@ def _recorded_names(specs: list[Construction]) -> list[tuple[str, ...]]:
         if isinstance(hole, ParameterHole):
             names[hole.name] = (hole.name, *hole.aliases)
         else:
-            aliases = dict(hole.aliases)
-            names.update((name, (name, *aliases.get(name, ()))) for name in hole.names)
+            names.update(zip(hole.names, zip(hole.names, strict=True), strict=True))
+            names.update((name, (name, *aliases)) for name, aliases in hole.aliases)
     return list(names.values())
+
+
+def _build(specs: list[Construction], matched: Match) -> dict[int, Any]:
+    try:
+        return build(specs, _ModelFilling(matched))
+    except RebindError:
+        raise
+    except Exception as error:
+        raise BindError(f"the recorded constructions do not fit this model: {error}") from error
 
 
 class _ModelFilling:
     """A model, seen through the names that were recorded."""
 
-    def __init__(self, model: Module, matched: Match) -> None:
-        self._model = model
+    def __init__(self, matched: Match) -> None:
         self._match = matched
-        self._order: dict[str, int] = {}
-        for place, name in enumerate(matched.parameters):
-            self._order[name] = place
+        self._model = matched.inventory.model
 
     def parameter(self, hole: ParameterHole) -> torch.Tensor:
         new = self._match.found[hole.name]
@@ -108,10 +128,12 @@ class _ModelFilling:
         return self._match.parameters[new[0]]
 
     def parameters(self, hole: ParametersHole) -> list[Any]:
-        names = [new for name in hole.names for new in self._match.found[name]]
-        if hole.model_order:
-            names.sort(key=self._order.__getitem__)
-        tensors = self._match.parameters
+        found, tensors = self._match.found, self._match.parameters
+        names = [new for name in hole.names for new in found[name]]
+        if hole.model_order and names != list(tensors):
+            names.sort(key=self._match.inventory.places.__getitem__)
+        if len(names) != len(tensors):  # parameters that were two may be tied here
+            names = list({id(tensors[name]): name for name in reversed(names)}.values())[::-1]
         return [(name, tensors[name]) for name in names] if hole.named else [tensors[name] for name in names]
 
     def module(self, hole: ModuleHole) -> Module:
@@ -120,11 +142,16 @@ class _ModelFilling:
         modules = dict(self._model.named_modules())
         if hole.name in modules:
             return modules[hole.name]
-        wanted = canonical(f"{hole.name}.weight").removesuffix(".weight")
-        alike = [m for name, m in modules.items() if canonical(f"{name}.weight").removesuffix(".weight") == wanted]
+        wanted = _canonical_path(hole.name)
+        alike = [module for name, module in modules.items() if name and _canonical_path(name) == wanted]
         if not alike:
             raise BindError(f"the model has no module {hole.name!r}, which a recorded construction takes")
-        return alike[0]
+        # Of a wrapper and what it wraps, both have the path; the inner one is what was recorded.
+        return alike[-1]
+
+
+def _canonical_path(name: str) -> str:
+    return canonical(f"{name}.weight").removesuffix(".weight")
 
 
 def _listed(specs: Specs) -> list[Construction]:

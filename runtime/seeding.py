@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 try:
     # Not only where it is imported already: what a process happens to have imported must not decide
@@ -42,18 +42,31 @@ def seed_everything(seed: int) -> None:
         np.random.seed(seed % _NUMPY_SEEDS)
 
 
+def random_state() -> dict[str, Any]:
+    """Give the states of all generators: torch's on every device, numpy's global one, and `random`'s."""
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
+        "python": random.getstate(),
+        "numpy": np.random.get_state(legacy=False) if np is not None else None,
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put all generators into the states that `random_state` gave."""
+    torch.set_rng_state(state["torch"])
+    random.setstate(state["python"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["numpy"] is not None and np is not None:
+        np.random.set_state(state["numpy"])
+
+
 @contextmanager
 def random_state_kept() -> Iterator[None]:
     """Put all generators back as they were, in whatever state the block leaves them."""
-    cpu, python = torch.get_rng_state(), random.getstate()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
-    numpy = np.random.get_state(legacy=False) if np is not None else None
+    before = random_state()
     try:
         yield
     finally:
-        torch.set_rng_state(cpu)
-        random.setstate(python)
-        if cuda is not None:
-            torch.cuda.set_rng_state_all(cuda)
-        if numpy is not None:
-            np.random.set_state(numpy)
+        set_random_state(before)

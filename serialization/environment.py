@@ -89,7 +89,7 @@ def current_version(library: str) -> str | None:
 
 def _version(library: str) -> str:
     module = sys.modules.get(library)
-    version = getattr(module, "__version__", None)
+    version = None if module is None else vars(module).get("__version__")
     return str(version) if isinstance(version, str) else metadata.version(library)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickletools
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
@@ -56,7 +57,8 @@ def library_versions(names: Iterable[str]) -> dict[str, str]:
     """The versions of the packages that these names come from, as far as they tell them."""
     versions = {}
     for package in sorted({name.partition(":")[0].partition(".")[0] for name in names}):
-        version = getattr(import_module(package), "__version__", None)
+        # Not by `getattr`: some packages warn or compute when they are asked.
+        version = vars(sys.modules[package]).get("__version__") if package in sys.modules else None
         if isinstance(version, str):
             versions[package] = str(version)
     return versions
@@ -102,8 +104,9 @@ def _problem(name: str) -> str | None:
         return f"there is no module {error.name or module!r}"
     except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
         return f"module {module!r} cannot be imported, {type(error).__name__}: {error}"
-    for part in filter(None, qualname.split(".")):
-        if not hasattr(found, part):
-            return f"module {module!r} has no {qualname!r}"
-        found = getattr(found, part)
+    try:
+        for part in filter(None, qualname.split(".")):
+            found = getattr(found, part)
+    except Exception:  # noqa: BLE001 - a module may compute its names, and raise anything
+        return f"module {module!r} has no {qualname!r}"
     return None

@@ -16,6 +16,7 @@ from .format import LAYOUT, MAX_LISTED_TENSORS
 from .layout import Layout, View
 from .manifest import TensorInfo
 from .segments import Piece, Region, Request, place
+from .strict_json import parse_json
 from .writing import Entry
 
 if TYPE_CHECKING:
@@ -83,7 +84,11 @@ class MemoryWriter:
         return False
 
     def finish(self) -> tuple[list[Entry], list[TensorInfo], int]:
-        """The entries to write, the tensors to list, and how many more there are."""
+        """The entries to write, the tensors to list, and how many more there are.
+
+        Raises:
+            TooLargeError: There are more tensors than a file may have.
+        """
         pieces = [*self._buffers]
         for region in self._regions.values():
             pieces.extend(region.pieces())
@@ -103,8 +108,10 @@ class MemoryWriter:
             buffers=tuple(range(len(self._buffers))),
             views=tuple(self._views),
         )
+        written = layout.to_json()
+        parse_json(written, "layout")
         listed = [infos[span] for span in sorted(infos)[:MAX_LISTED_TENSORS]]
-        return [*entries, Entry(LAYOUT, (layout.to_json(),))], listed, len(infos) - len(listed)
+        return [*entries, Entry(LAYOUT, (written,))], listed, len(infos) - len(listed)
 
     def _add(self, tensor: Tensor, start: int, stop: int) -> Span:
         storage, device = tensor.untyped_storage(), str(tensor.device)

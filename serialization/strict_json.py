@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
-from ..evaluator_schema.errors import CorruptedError
-from .format import MAX_JSON_DEPTH
+from ..evaluator_schema.errors import CorruptedError, TooLargeError
+from .format import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
 
 def parse_json(text: bytes | str, where: str) -> Any:
@@ -18,7 +18,13 @@ def parse_json(text: bytes | str, where: str) -> Any:
 
     Raises:
         CorruptedError: It is not JSON, or JSON that no rebind writes.
+        TooLargeError: It is longer than any that rebind writes.
     """
+    if len(text) > MAX_JSON_BYTES:
+        raise TooLargeError(
+            f"The {where} has {len(text):,} bytes, and rebind writes and reads {MAX_JSON_BYTES:,} at most. "
+            "Put large data into tensors or arrays, and many small tensors into one."
+        )
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)

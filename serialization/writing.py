@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
-from .digests import NO_DIGEST, digest
+from .digests import NO_DIGEST, THREADED_FROM_BYTES, digest
 from .format import padding
 from .header import Slot, write_header
 
@@ -69,8 +69,12 @@ class Draft:
     def write(self, file: IO[bytes]) -> None:
         """The file straight from the memory of its entries, which is digested while it is written.
 
-        The header comes last: until then `file`, which must be seekable and empty, has none.
+        The header of a large file comes last: until then `file`, which must be seekable and empty,
+        has none.
         """
+        if self._manifest.data_bytes < THREADED_FROM_BYTES:
+            file.write(self.to_bytes())
+            return
         with ThreadPoolExecutor(1, thread_name_prefix="rebind-digest") as pool:
             digests = pool.submit(lambda: [digest(entry.pieces(), threads=False) for entry in self._entries])
             file.seek(len(self._header([NO_DIGEST] * len(self._entries))))

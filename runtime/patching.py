@@ -1,0 +1,166 @@
+"""What an algorithm may do to a training: patch the loss, run tasks around steps, hook modules and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from ..evaluator_schema.errors import BindError, TrainingError
+from ..evaluator_schema.signatures import suggest
+from .canonical import canonical
+from .handles import Handle
+from .loss_patches import PatchedCriterion, patch_criterion, patch_loss
+from .observing import Collection, Reduction, Source, collect_from, hook_gradient, hook_module
+from .step_tasks import StepTasks, Task
+
+
+class Patches:
+    """The patches, tasks and hooks of one binding.
+
+    Loss patches and step tasks belong to the training and stay when another model is bound; hooks belong to
+    the model and go with it.
+
+    Args:
+        criterion: The user's criterion or training step; None where the trainer has its own.
+    """
+
+    def __init__(self, criterion: Callable[..., Any] | None) -> None:
+        self.criterion = None if criterion is None else PatchedCriterion(criterion)
+        self._model: Module | None = None
+        self._steps: list[StepTasks] = []
+        self._hooks: list[Handle] = []
+        self._tasks: list[_AddedTask] = []
+        self._losses: list[Handle] = []
+
+    def attach(self, model: Module, optimizers: Sequence[Optimizer]) -> None:
+        """Put the step tasks onto these optimizers; hooks on the model before are gone."""
+        self.detach()
+        self._model = model
+        self._steps = [StepTasks(optimizer) for optimizer in optimizers]
+        for task in self._tasks:
+            task.attach(self._steps)
+
+    def detach(self) -> None:
+        """Take everything off the model and its optimizers."""
+        for hook in self._hooks:
+            hook.revert()
+        self._hooks = []
+        for steps in self._steps:
+            steps.close()
+        self._steps = []
+
+    def close(self) -> None:
+        """Take everything away for good."""
+        self.detach()
+        for loss in reversed(self._losses):
+            loss.revert()
+        self._losses, self._tasks = [], []
+
+    def loss(self, patch: Callable[..., Any]) -> Handle:
+        """Let `patch(loss, *inputs)` decide the loss."""
+        return self._kept(patch_loss(self._criterion(), patch))
+
+    def wrap_criterion(self, wrap: Callable[..., Any]) -> Handle:
+        """Replace the criterion by `wrap(criterion)`."""
+        return self._kept(patch_criterion(self._criterion(), wrap))
+
+    def task(self, task: Task, optimizer: int | None, *, before: bool) -> Handle:
+        """Run a task around the steps of one optimizer, or of all."""
+        if not callable(task):
+            raise TrainingError(f"a step task is a function without arguments, not {task!r}")
+        if optimizer is not None and not 0 <= optimizer < len(self._steps):
+            raise TrainingError(
+                f"optimizer={optimizer!r} is none of the {len(self._steps)} optimizers, counted from 0"
+            )
+        added = _AddedTask(task, optimizer, before=before)
+        added.attach(self._steps)
+        self._tasks.append(added)
+
+        def undo() -> None:
+            self._tasks = [kept for kept in self._tasks if kept is not added]
+            added.detach()
+
+        return Handle(undo, f"a task {'before' if before else 'after'} steps")
+
+    def module_hook(self, name: str, call: Callable[..., Any], source: Source) -> Handle:
+        """Hook a module by name."""
+        return self._hooked(hook_module(self._module(name), call, source))
+
+    def gradient_hook(self, name: str, call: Callable[..., Any]) -> Handle:
+        """Hook a parameter's gradient by the parameter's name."""
+        parameters = dict(self._bound().named_parameters(remove_duplicate=False))
+        return self._hooked(hook_gradient(_find(parameters, name, "parameter"), call))
+
+    def collect(self, name: str, keep: int | None, reduce: Reduction | None, source: Source) -> Collection:
+        """Keep what passes through a module, within a bound."""
+        if source not in ("output", "input", "grad_output"):
+            raise TrainingError(f"source must be 'output', 'input' or 'grad_output', not {source!r}")
+        module = self._module(name)
+        collection = Collection(keep, reduce)
+        collect_from(module, collection, source)
+        if collection.handle is not None:
+            self._hooked(collection.handle)
+        return collection
+
+    def _criterion(self) -> PatchedCriterion:
+        if self.criterion is None:
+            raise TrainingError("this evaluator has no criterion to patch")
+        return self.criterion
+
+    def _kept(self, handle: Handle) -> Handle:
+        self._losses = [*(loss for loss in self._losses if loss.active), handle]
+        return handle
+
+    def _hooked(self, handle: Handle) -> Handle:
+        self._hooks = [*(hook for hook in self._hooks if hook.active), handle]
+        return handle
+
+    def _bound(self) -> Module:
+        if self._model is None:
+            raise BindError("no model is bound")
+        return self._model
+
+    def _module(self, name: str) -> Module:
+        found: Module = _find(dict(self._bound().named_modules()), name, "module")
+        return found
+
+
+class _AddedTask:
+    """One task and where it runs."""
+
+    def __init__(self, task: Task, optimizer: int | None, *, before: bool) -> None:
+        self._task = task
+        self._optimizer = optimizer
+        self._before = before
+        self._handles: list[Handle] = []
+
+    def attach(self, steps: Sequence[StepTasks]) -> None:
+        chosen = steps if self._optimizer is None else steps[self._optimizer : self._optimizer + 1]
+        self._handles = [one.add(self._task, before=self._before) for one in chosen]
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.revert()
+
+
+def _find(known: dict[str, Any], name: str, what: str) -> Any:
+    """Find something by its name, or by its canonical name where that is clear."""
+    if name in known:
+        return known[name]
+    alike = [other for other in known if _canonical(other, what) == _canonical(name, what)]
+    if len(alike) == 1:
+        return known[alike[0]]
+    raise BindError(f"the model has no {what} {name!r}{suggest(name, known) or f'; it has {_listed(known)}'}")
+
+
+def _canonical(name: str, what: str) -> str:
+    # A module's name is stripped like that of a parameter in it.
+    return canonical(name) if what == "parameter" else canonical(f"{name}.weight").removesuffix(".weight")
+
+
+def _listed(known: dict[str, Any]) -> str:
+    names = [name for name in known if name]
+    return ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")

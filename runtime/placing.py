@@ -1,0 +1,37 @@
+"""Optimizer state at the side of its parameter: on the same device, of the same dtype, equally sharded."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import torch
+
+
+def placed(value: torch.Tensor, old: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Copy a state tensor of one parameter for another, wherever that one is.
+
+    What was on the device of the old parameter goes to that of the new one; what was elsewhere (step
+    counters stay on the CPU) stays. The dtype follows in the same way, and so does FSDP's sharding.
+    """
+    value = value.detach()
+    if _is_sharded(value) and not _is_sharded(new):
+        value = value.full_tensor()  # type: ignore[attr-defined]  # DTensor has it
+    device = new.device if value.device == old.device else value.device
+    dtype = new.dtype if value.dtype == old.dtype else value.dtype
+    copied = value.to(device=device, dtype=dtype, copy=True)
+    if _is_sharded(new) and not _is_sharded(copied) and copied.shape == new.shape:
+        return _sharded(copied, new)
+    return copied
+
+
+def _is_sharded(value: torch.Tensor) -> bool:
+    # Importing it takes half a second, and no tensor is sharded before somebody has.
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)
+
+
+def _sharded(value: torch.Tensor, like: Any) -> torch.Tensor:
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(value, like.device_mesh, like.placements)

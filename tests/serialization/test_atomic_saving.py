@@ -1,0 +1,187 @@
+"""A file is saved whole or not at all, whatever happens."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import random
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import saving_process
+import torch
+from rebind.evaluator_schema.errors import NotSerializableError, SaveError
+from rebind.serialization import pack, pack_file, unpack, unpack_file
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Processes that start in milliseconds, from a server that has torch loaded."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["saving_process"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The server has a search path of its own, which knows nothing of pytest's.
+        patch.setenv("PYTHONPATH", str(Path(saving_process.__file__).parent), prepend=os.pathsep)
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
+def assert_whole(path):
+    value = unpack_file(path, trusted=True)
+    assert bool((value["data"] == value["version"]).all())
+    return value["version"]
+
+
+def kill_while_saving(context, path, times, generator):
+    for _ in range(times):
+        receiver, sender = context.Pipe(duplex=False)
+        process = context.Process(target=saving_process.save_for_ever, args=(path, sender))
+        process.start()
+        assert receiver.poll(60)
+        time.sleep(generator.random() * 0.03)  # a random moment, not a wait for something
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        receiver.close()
+        sender.close()
+        assert_whole(path)
+
+
+def test_a_save_that_is_killed_leaves_a_whole_file(tmp_path, processes):
+    """SIGKILL at random moments, over and over on the same name."""
+    kill_while_saving(processes, tmp_path / "f", 15, random.Random(1))
+
+
+@pytest.mark.long
+def test_two_hundred_killed_saves_leave_a_whole_file(tmp_path, processes):
+    """The same, 200 times."""
+    kill_while_saving(processes, tmp_path / "f", 200, random.Random(2))
+
+
+def test_readers_and_writers_at_the_same_time_see_whole_files_only(tmp_path, processes):
+    """Three processes save to one name, and every read in between finds one of their versions."""
+    path = tmp_path / "f"
+    pack_file(saving_process.content(0), path, kind="t")
+    writers = [
+        processes.Process(target=saving_process.save_many, args=(path, 30, first))
+        for first in (1000, 2000, 3000)
+    ]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        seen.add(assert_whole(path))
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    assert len(seen) > 1
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_opens_in_a_child_that_was_forked_after_a_save(tmp_path):
+    """The threads of a digest do not have to survive a fork."""
+    path = tmp_path / "f"
+    value = saving_process.content(5) | {"large": torch.zeros(8 << 20, dtype=torch.uint8)}
+    pack(value, kind="t")
+    pack_file(value, path, kind="t")
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            saving_process.read_forked(path)
+        finally:
+            os._exit(0 if not sys.exc_info()[0] else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+def test_a_saved_file_is_private_and_alone(tmp_path):
+    """Only its owner reads it, also where another one lay; nothing else is left in the folder."""
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    path.chmod(0o666)
+    pack_file([1], path, kind="t")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
+    """And the link stays one."""
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    pack_file([1], tmp_path / "link", kind="t")
+    assert (tmp_path / "link").is_symlink()
+    assert unpack_file(tmp_path / "real", trusted=True) == [1]
+
+
+def test_a_value_that_cannot_be_written_leaves_the_old_file(tmp_path):
+    """Nothing is opened before the value is pickled."""
+    path = tmp_path / "f"
+    pack_file([1], path, kind="t")
+    with pytest.raises(NotSerializableError):
+        pack_file((each for each in "ab"), path, kind="t")
+    assert unpack_file(path, trusted=True) == [1]
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_system_that_refuses_to_write_on_leaves_the_old_file(tmp_path):
+    """In the middle of the data, where the file grows beyond what the system allows."""
+    path = tmp_path / "f"
+    pack_file([1], path, kind="t")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(SaveError, match=r"could not be written.*ulimit"):
+            pack_file(saving_process.content(2), path, kind="t")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert unpack_file(path, trusted=True) == [1]
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MiB, where the system lets us mount one."""
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path],
+        check=False,
+        capture_output=True,
+    )
+    if mounted.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        yield tmp_path
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file(small_disk):
+    """The error says so, and the half-written file is gone."""
+    path = small_disk / "f"
+    pack_file([1], path, kind="t")
+    with pytest.raises(SaveError, match="The disk is full"):
+        pack_file(torch.zeros(2 << 20, dtype=torch.uint8), path, kind="t")
+    assert unpack_file(path, trusted=True) == [1]
+    assert [each.name for each in small_disk.iterdir()] == ["f"]
+
+
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path):
+    """A folder that is missing, and a name that is a folder."""
+    with pytest.raises(SaveError, match="folder does not exist"):
+        pack_file([1], tmp_path / "no" / "f", kind="t")
+    with pytest.raises(SaveError, match="could not be written"):
+        pack_file([1], tmp_path, kind="t")
+
+
+def test_the_file_and_the_bytes_are_the_same(tmp_path):
+    """Both ways of writing give one format, to the byte."""
+    value = [torch.arange(5000), torch.arange(7), "text"]
+    pack_file(value, tmp_path / "f", kind="t")
+    assert (tmp_path / "f").read_bytes() == pack(value, kind="t")
+    assert unpack((tmp_path / "f").read_bytes(), trusted=True)[2] == "text"
