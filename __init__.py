@@ -56,6 +56,7 @@ _ROOMS = {
         "UntrustedPayloadError",
         "WorkerDiedError",
         "WrongKeyError",
+        "add_migration",
         "construction_of",
         "diff",
         "is_traced",

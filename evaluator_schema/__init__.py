@@ -36,6 +36,7 @@ from .errors import (
     WrongKeyError,
 )
 from .evaluator import Evaluator, diff
+from .migrations import add_migration
 from .recording import Record
 from .torch_evaluator import TorchEvaluator
 from .tracing import construction_of, is_traced, trace
@@ -78,6 +79,7 @@ __all__ = [
     "UntrustedPayloadError",
     "WorkerDiedError",
     "WrongKeyError",
+    "add_migration",
     "construction_of",
     "diff",
     "is_traced",

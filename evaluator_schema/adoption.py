@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import itertools
+import types
 import weakref
 from collections.abc import Mapping
 from typing import Any
@@ -45,7 +47,7 @@ def adopt(value: Any) -> Record:
         return _adopt_optimizer(value)
     if isinstance(value, LRScheduler):
         return _adopt_scheduler(value)
-    if isinstance(value, type) or callable(value):
+    if isinstance(value, type | types.FunctionType | functools.partial):
         name = getattr(value, "__name__", type(value).__name__)
         raise CaptureError(f"{name} is not built yet: write trace({name})(...) and pass the result")
     raise CaptureError(

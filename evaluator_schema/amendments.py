@@ -118,7 +118,7 @@ def changes(record: Record, optimizer: Optimizer, *, scheduled: bool = False) ->
         if index < len(noted.groups):
             options = dict(_changed(group, noted.groups[index], scheduled=scheduled))
         else:
-            options = _added(_unscheduled(group) if scheduled else group, noted.defaults)
+            options = _added(_unscheduled(group, noted.defaults) if scheduled else group, noted.defaults)
         if options:
             found.append(Amendment(tick(), index, options))
     return found
@@ -174,10 +174,12 @@ def _changed(
             yield key, Snapshot().take(value)
 
 
-def _unscheduled(group: dict[str, Any]) -> dict[str, Any]:
+def _unscheduled(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     """Give a group as it was before its schedulers were built."""
     before = {k: v for k, v in group.items() if k not in SCHEDULED or k in ("lr", *_CYCLED)}
-    return {**before, "lr": group["initial_lr"]} if "initial_lr" in group else before
+    if "initial_lr" in group and group["lr"] is not defaults.get("lr"):
+        before["lr"] = group["initial_lr"]
+    return before
 
 
 def _added(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

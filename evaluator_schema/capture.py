@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from .adoption import adopt
 from .amendments import changed_by_hand, changes, has_moved, has_scheduler
-from .construction import Construction, GroupChange, constructions_in
+from .construction import LIVE, Construction, GroupChange, constructions_in
 from .errors import CaptureError
 from .naming import Names, outermost
 from .problems import Invalid, Problems
@@ -63,8 +63,13 @@ def _map_form(value: Any, each: Callable[[Any], Any]) -> Any:
     return [each(item) for item in value] if isinstance(value, list | tuple) else each(value)
 
 
+def is_live(value: Any) -> bool:
+    """Tell whether a field holds live objects, which have to be captured, and not only specs or data."""
+    return any(map(_is_live, _listed(value)))
+
+
 def _is_live(value: Any) -> bool:
-    return value is not None and not isinstance(value, Construction | dict | str | int | float)
+    return value is not None and not isinstance(value, Construction | dict | list | str | int | float)
 
 
 class _Records:
@@ -161,13 +166,16 @@ class _Capturing:
         changed = self._changes(record, problems)
         if problems:
             return Invalid(problems)
-        return Construction(
-            target=record.target,
-            args=args,
-            kwargs=kwargs,
-            order=record.order + _SHIFT,
-            changes=changed,
-            location=f"{os.path.basename(record.file)}:{record.line}" if record.file else None,
+        return Construction.model_validate(
+            {
+                "target": record.target,
+                "args": args,
+                "kwargs": kwargs,
+                "order": record.order + _SHIFT,
+                "changes": changed,
+                "location": f"{os.path.basename(record.file)}:{record.line}" if record.file else None,
+            },
+            context={LIVE: True},
         )
 
     def _learn_names(self, record: Record) -> None:
@@ -222,10 +230,13 @@ class _Capturing:
             if amendment.refusal is not None:
                 problems.add((), amendment.refusal, None, "unrecorded_change")
         return tuple(
-            GroupChange(
-                order=amendment.order + _SHIFT,
-                group=amendment.group,
-                options=self._value(amendment.options, ("changes", number), problems),
+            GroupChange.model_validate(
+                {
+                    "order": amendment.order + _SHIFT,
+                    "group": amendment.group,
+                    "options": self._value(amendment.options, ("changes", number), problems),
+                },
+                context={LIVE: True},
             )
             for number, amendment in enumerate(found)
         )

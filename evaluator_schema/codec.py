@@ -1,187 +1,111 @@
-"""Recorded values as JSON, and back: what JSON lacks stands as `{"$tag": ...}`."""
+"""What a recorded value looks like in JSON: one tag for each kind that JSON lacks."""
 
 from __future__ import annotations
 
 import base64
 import enum
 import functools
-import math
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from .importing import import_path, resolve
-from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, is_namedtuple
+from .importing import is_under, resolve
+from .tagging import (
+    Context,
+    NotDeclarativeError,
+    decode,
+    encode,
+    is_declarative,
+    register,
+)
+from .tensors import decode_tensor, dtype_of_name, encode_tensor, name_of_dtype
+from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref
 
-# What encoders and decoders share of one document: see `encode` and `decode`.
-Context = Mapping[str, Any]
+__all__ = ["Context", "NotDeclarativeError", "decode", "encode", "is_declarative", "may_be_called", "register"]
 
-Encoder = Callable[[Any, Context], Any]
-Decoder = Callable[[Any, Context], Any]
-
-_encoders: dict[type, tuple[str, Encoder]] = {}
-_decoders: dict[str, Decoder] = {}
-
-
-class NotDeclarativeError(ValueError):
-    """A value that JSON cannot carry, such as a closure or an object of the user's own class."""
-
-
-def register(tag: str, kind: type, encoder: Encoder, decoder: Decoder) -> None:
-    """Let values of exactly the type `kind` stand in JSON as `{tag: encoder(value)}`."""
-    _encoders[kind] = (tag, encoder)
-    _decoders[tag] = decoder
+# Where functions live that compute and do nothing else, so that a document may have them called with
+# arguments of its own. `torch.load` and `torch.hub.load` are not among them.
+_COMPUTING = ("torch.nn", "torch.optim", "torch._C._nn")
 
 
-def encode(value: Any, context: Context) -> Any:
-    """Turn a recorded value into plain JSON.
+def may_be_called(target: Any, allow: Any) -> bool:
+    """Tell whether a document may have something called with the arguments that it brings along.
 
-    Args:
-        value: Any recorded value.
-        context: `write_tensor`, if there, takes a tensor and gives a string to stand for it; without it the
-            bytes of tensors are written into the JSON. With `keep`, what JSON lacks stays as it is, and only
-            what stands for something else (holes, references, constructions) is written with its tag.
-
-    Raises:
-        NotDeclarativeError: The value can only be pickled.
+    Optimizers, schedulers and modules may be; functions of `torch.nn` too; and whatever is in a
+    module that the caller allowed by name. The rest of torch is not: it has functions that run files.
     """
-    kind = type(value)
-    if value is None or kind in (bool, int, str):
-        return value
-    if isinstance(value, float) and not isinstance(value, enum.Enum):  # NumPy's float64 is one, too
-        value = float(value)
-        return value if math.isfinite(value) else {"$float": str(value)}
-    if kind is list:
-        return [encode(item, context) for item in value]
-    if context.get("keep"):
-        return _encode_kept(value, context)
-    if kind is dict:
-        return _encode_dict(value, context)
-    if kind in _encoders:
-        tag, encoder = _encoders[kind]
-        return {tag: encoder(value, context)}
-    if isinstance(value, torch.Tensor):
-        return {"$tensor": _encode_tensor(value, context)}
-    if isinstance(value, enum.Enum):
-        return {"$enum": [_path_or_raise(kind), value.name]}
-    if is_namedtuple(value):
-        return {"$namedtuple": [_path_or_raise(kind), [encode(item, context) for item in value]]}
-    return {"$callable": _path_or_raise(value)}
-
-
-def decode(value: Any, context: Context) -> Any:
-    """Turn what `encode` gave back into the recorded value. Anything that is no JSON stays as it is.
-
-    Args:
-        value: Parsed JSON.
-        context: `read_tensor` undoes `write_tensor`; `allow` lists prefixes of modules that may be
-            imported beyond the default ones.
-
-    Raises:
-        ValueError: A tag is unknown, or what it holds is malformed.
-        ImportPathError: A callable may not be, or cannot be, imported.
-    """
-    if type(value) in (list, tuple):
-        return type(value)(decode(item, context) for item in value)
-    if type(value) is not dict:
-        return value
-    if len(value) == 1:
-        ((tag, held),) = value.items()
-        if isinstance(tag, str) and tag in _decoders:
-            return _decoders[tag](held, context)
-    return {key: decode(item, context) for key, item in value.items()}
-
-
-def is_declarative(value: Any) -> bool:
-    """Tell whether JSON can carry a recorded value."""
-    try:
-        encode(value, {"write_tensor": lambda _: ""})
-    except NotDeclarativeError:
-        return False
-    return True
-
-
-def _encode_kept(value: Any, context: Context) -> Any:
-    kind = type(value)
-    if kind is tuple:
-        return tuple(encode(item, context) for item in value)
-    if kind is dict:
-        return {key: encode(item, context) for key, item in value.items()}
-    if kind in _encoders and kind.__module__.startswith("rebind"):
-        tag, encoder = _encoders[kind]
-        return {tag: encoder(value, context)}
-    return value
-
-
-def _path_or_raise(value: Any) -> str:
-    path = import_path(value)
-    if path is None:
-        raise NotDeclarativeError(
-            f"{value!r} has no import path, so JSON cannot carry it; use a function or class at the top level "
-            "of an importable module, or write the evaluator with dumps or save, which pickle it"
-        )
-    return path
-
-
-def _encode_dict(value: dict[Any, Any], context: Context) -> Any:
-    if all(type(key) is str and not key.startswith("$") for key in value):
-        return {key: encode(item, context) for key, item in value.items()}
-    return {"$dict": [[encode(key, context), encode(item, context)] for key, item in value.items()]}
-
-
-def _encode_tensor(tensor: torch.Tensor, context: Context) -> Any:
-    if type(tensor) not in (torch.Tensor, torch.nn.Parameter) or tensor.layout != torch.strided:
-        raise NotDeclarativeError(f"JSON cannot carry a {type(tensor).__name__} of layout {tensor.layout}")
-    writer = context.get("write_tensor")
-    if writer is not None:
-        return writer(tensor)
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return {
-        "dtype": _name(tensor.dtype),
-        "shape": list(tensor.shape),
-        "requires_grad": tensor.requires_grad,
-        "data": base64.b64encode(bytes(flat.view(torch.uint8).tolist())).decode(),
-    }
-
-
-def _decode_tensor(held: Any, context: Context) -> torch.Tensor:
-    reader = context.get("read_tensor")
-    if isinstance(held, str) and reader is not None:
-        tensor: torch.Tensor = reader(held)
-        return tensor
-    dtype, data = _dtype(held["dtype"], context), bytearray(base64.b64decode(held["data"]))
-    flat = torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
-    return flat.reshape(held["shape"]).requires_grad_(held.get("requires_grad", False))
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _dtype(name: Any, _: Context) -> torch.dtype:
-    dtype = getattr(torch, name, None) if isinstance(name, str) else None
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"{name!r} is no dtype of torch")
-    return dtype
-
-
-def _decode_enum(held: Any, context: Context) -> Any:
-    kind = resolve(held[0], context.get("allow", ()))
-    if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
-        raise ValueError(f"{held[0]!r} is no enumeration")
-    return kind[held[1]]
-
-
-def _decode_namedtuple(held: Any, context: Context) -> Any:
-    kind = resolve(held[0], context.get("allow", ()))
-    if not (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_make")):
-        raise ValueError(f"{held[0]!r} is no named tuple")
-    return kind._make(decode(held[1], context))
+    if isinstance(target, type) and issubclass(target, Optimizer | LRScheduler | torch.nn.Module):
+        return True
+    home = getattr(target, "__module__", None)
+    return isinstance(home, str) and is_under(home, (*_COMPUTING, *allow))
 
 
 def _items(value: Any, context: Context) -> list[Any]:
     return [encode(item, context) for item in value]
+
+
+def _list_of(kind: type | tuple[type, ...], held: Any) -> list[Any]:
+    if not isinstance(held, list | tuple) or not all(type(item) is kind or kind is object for item in held):
+        name = "anything" if kind is object else getattr(kind, "__name__", kind)
+        raise ValueError(f"expected a list of {name}, not {held!r:.80}")
+    return list(held)
+
+
+def _text(held: Any) -> str:
+    if not isinstance(held, str):
+        raise ValueError(f"expected text, not {held!r:.80}")
+    return held
+
+
+def _whole(held: Any) -> int:
+    if type(held) is not int or held < 0:
+        raise ValueError(f"expected a number of 0 or more, not {held!r:.80}")
+    return held
+
+
+def _size(held: int) -> int:
+    if not 0 <= held < 1 << 63:
+        raise ValueError(f"{held} is no size")
+    return held
+
+
+def _decoded_items(held: Any, context: Context) -> list[Any]:
+    return [decode(item, context) for item in _list_of(object, held)]
+
+
+def _decode_dict(held: Any, context: Context) -> dict[Any, Any]:
+    pairs = [_list_of(object, pair) for pair in _list_of(object, held)]
+    return {decode(key, context): decode(item, context) for key, item in pairs}
+
+
+def _decode_callable(held: Any, context: Context) -> Any:
+    found = resolve(_text(held), context.get("allow", ()))
+    if not callable(found):
+        raise ValueError(f"{held!r} names a {type(found).__name__}, which cannot be called")
+    return found
+
+
+def _decode_enum(held: Any, context: Context) -> Any:
+    path, name, *value = _list_of(object, held)
+    kind = resolve(_text(path), context.get("allow", ()))
+    if not (isinstance(kind, type) and issubclass(kind, enum.Enum)):
+        raise ValueError(f"{path!r} is no enumeration")
+    if name is None and len(value) == 1:
+        return kind(decode(value[0], context))
+    if name not in kind.__members__ or value:
+        raise ValueError(f"{kind.__name__} has no member {name!r}")
+    return kind[name]
+
+
+def _decode_namedtuple(held: Any, context: Context) -> Any:
+    path, items = _list_of(object, held)
+    kind = resolve(_text(path), context.get("allow", ()))
+    if not (isinstance(kind, type) and issubclass(kind, tuple) and hasattr(kind, "_make")):
+        raise ValueError(f"{path!r} is no named tuple")
+    return kind._make(_decoded_items(items, context))
 
 
 def _encode_parameters(hole: ParametersHole, _: Context) -> Any:
@@ -196,11 +120,21 @@ def _encode_parameters(hole: ParametersHole, _: Context) -> Any:
 
 def _decode_parameters(held: Any, _: Context) -> ParametersHole:
     if isinstance(held, list):
-        return ParametersHole(tuple(held))
-    aliases = tuple((name, tuple(more)) for name, more in held.get("aliases", {}).items())
+        return ParametersHole(tuple(_list_of(str, held)))
+    if not isinstance(held, dict) or not {"names"} <= set(held) <= {"names", "named", "model_order", "aliases"}:
+        raise ValueError(f"expected names, named, model_order and aliases, not {held!r:.80}")
+    aliases = tuple((name, tuple(_list_of(str, more))) for name, more in held.get("aliases", {}).items())
     return ParametersHole(
-        tuple(held["names"]), held.get("named", False), held.get("model_order", False), aliases
+        tuple(_list_of(str, held["names"])),
+        bool(held.get("named", False)),
+        bool(held.get("model_order", False)),
+        aliases,
     )
+
+
+def _decode_parameter(held: Any, _: Context) -> ParameterHole:
+    name, *aliases = _list_of(str, held if isinstance(held, list) else [held])
+    return ParameterHole(name, tuple(aliases))
 
 
 def _encode_partial(value: functools.partial[Any], context: Context) -> Any:
@@ -208,25 +142,56 @@ def _encode_partial(value: functools.partial[Any], context: Context) -> Any:
 
 
 def _decode_partial(held: Any, context: Context) -> functools.partial[Any]:
-    func, args, keywords = (decode(part, context) for part in held)
-    return functools.partial(func, *args, **keywords)
+    func, args, keywords = (decode(part, context) for part in _list_of(object, held))
+    if not may_be_called(func, context.get("allow", ())):
+        raise ValueError(
+            f"{func!r:.80} may not be called with the arguments of a document; to have it called, allow its "
+            f"module by name: context={{'allow': [{getattr(func, '__module__', None)!r}]}}"
+        )
+    return functools.partial(func, *_list_of(object, args), **keywords)
 
 
-register("$float", float, lambda v, _: str(v), lambda held, _: float(held))
-register("$complex", complex, lambda v, _: [v.real, v.imag], lambda held, _: complex(*held))
+def _decode_device(held: Any, _: Context) -> torch.device:
+    try:
+        return torch.device(_text(held))
+    except RuntimeError as error:
+        raise ValueError(f"{held!r} is no device: {error}") from None
+
+
+register("$float", float, lambda v, _: str(v), lambda held, _: float(_text(held)))
+register(
+    "$complex",
+    complex,
+    lambda v, context: [encode(v.real, context), encode(v.imag, context)],
+    lambda held, context: complex(*_list_of(float, _decoded_items(held, context))),
+)
 register(
     "$bytes",
     bytes,
     lambda v, _: base64.b64encode(v).decode(),
-    lambda held, _: base64.b64decode(held),
+    lambda held, _: base64.b64decode(_text(held), validate=True),
 )
-register("$tuple", tuple, _items, lambda held, context: tuple(decode(held, context)))
-register("$set", set, _items, lambda held, context: set(decode(held, context)))
-register("$frozenset", frozenset, _items, lambda held, context: frozenset(decode(held, context)))
-register("$range", range, lambda v, _: [v.start, v.stop, v.step], lambda held, _: range(*held))
-register("$size", torch.Size, lambda v, _: list(v), lambda held, _: torch.Size(held))
-register("$dtype", torch.dtype, lambda v, _: _name(v), _dtype)
-register("$device", torch.device, lambda v, _: str(v), lambda held, _: torch.device(held))
+register("$tuple", tuple, _items, lambda held, context: tuple(_decoded_items(held, context)))
+register("$set", set, _items, lambda held, context: set(_decoded_items(held, context)))
+register("$frozenset", frozenset, _items, lambda held, context: frozenset(_decoded_items(held, context)))
+register(
+    "$deque",
+    deque,
+    lambda v, context: [v.maxlen, _items(v, context)],
+    lambda held, context: deque(_decoded_items(held[1], context), None if held[0] is None else _whole(held[0])),
+)
+register(
+    "$ordered",
+    OrderedDict,
+    lambda v, context: [[encode(key, context), encode(item, context)] for key, item in v.items()],
+    lambda held, context: OrderedDict(_decode_dict(held, context)),
+)
+register(
+    "$range", range, lambda v, _: [v.start, v.stop, v.step], lambda held, _: range(*_list_of(int, held))
+)
+register("$size", torch.Size, lambda v, _: list(v), lambda held, _: torch.Size(map(_size, _list_of(int, held))))
+register("$dtype", torch.dtype, lambda v, _: name_of_dtype(v), lambda held, _: dtype_of_name(held))
+register("$device", torch.device, lambda v, _: str(v), _decode_device)
 register(
     "$iterator",
     Iterated,
@@ -234,19 +199,18 @@ register(
     lambda held, context: Iterated(decode(held, context)),
 )
 register("$partial", functools.partial, _encode_partial, _decode_partial)
-register("$ref", Ref, lambda v, _: v.order, lambda held, _: Ref(int(held)))
+register("$ref", Ref, lambda v, _: v.order, lambda held, _: Ref(_whole(held)))
 register(
     "$parameter",
     ParameterHole,
     lambda v, _: [v.name, *v.aliases] if v.aliases else v.name,
-    lambda held, _: (
-        ParameterHole(held[0], tuple(held[1:])) if isinstance(held, list) else ParameterHole(held)
-    ),
+    _decode_parameter,
 )
 register("$parameters", ParametersHole, _encode_parameters, _decode_parameters)
-register("$module", ModuleHole, lambda v, _: v.name, lambda held, _: ModuleHole(held))
-_decoders["$tensor"] = _decode_tensor
-_decoders["$enum"] = _decode_enum
-_decoders["$namedtuple"] = _decode_namedtuple
-_decoders["$callable"] = lambda held, context: resolve(held, context.get("allow", ()))
-_decoders["$dict"] = lambda held, context: {decode(key, context): decode(item, context) for key, item in held}
+register("$module", ModuleHole, lambda v, _: v.name, lambda held, _: ModuleHole(_text(held)))
+register("$tensor", torch.Tensor, encode_tensor, decode_tensor)
+register("$tensor", torch.nn.Parameter, encode_tensor, decode_tensor)
+register("$enum", None, None, _decode_enum)
+register("$namedtuple", None, None, _decode_namedtuple)
+register("$callable", None, None, _decode_callable)
+register("$dict", None, None, _decode_dict)

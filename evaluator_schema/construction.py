@@ -24,6 +24,7 @@ from . import codec
 from .annotations import mismatch
 from .errors import ImportPathError
 from .importing import import_path, is_under, resolve, unwrapped
+from .migrations import migrated
 from .problems import Problems
 from .signatures import Location, locate_arguments, misfits, name_of
 from .values import (
@@ -40,7 +41,13 @@ from .values import (
 )
 
 
+# In the context of a validation: values are live objects, and no JSON, whatever they look like.
+LIVE = "live"
+
+
 def _decoded(value: Any, info: ValidationInfo) -> Any:
+    if info.context and info.context.get(LIVE):
+        return value
     try:
         return codec.decode(value, info.context or {})
     except ImportPathError as error:
@@ -154,6 +161,14 @@ class Construction(Frozen):
     order: int = Field(default=0, ge=0)
     changes: tuple[GroupChange, ...] = ()
     location: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _migrate(cls, data: Any) -> Any:
+        """Bring a written construction, whose target is an import path, up to the versions installed here."""
+        if isinstance(data, dict) and isinstance(data.get("target"), str):
+            return migrated(data)
+        return data
 
     @model_validator(mode="after")
     def _check_call(self) -> Construction:

@@ -11,13 +11,14 @@ from pydantic import PrivateAttr
 
 from . import codec
 from .comparison import differences, same
-from .construction import Construction, Frozen, holes_in, replace_leaves
+from .construction import LIVE, Construction, Frozen, holes_in, replace_leaves
 from .display import html_tree, tree
 from .errors import UnresolvedParametersError
 from .importing import import_path
+from .migrations import migrated
 from .naming import Names, holders_of
 from .signatures import name_of
-from .values import ParameterHole, ParametersHole, is_unresolved
+from .values import ParameterHole, ParametersHole, is_unresolved, map_container
 
 
 class Evaluator(Frozen):
@@ -54,7 +55,8 @@ class Evaluator(Frozen):
         Raises:
             ValidationError: The fields do not make an evaluator.
         """
-        return cls.model_validate(dict(fields), context=context)
+        reopened = {name: _reopened(value) for name, value in fields.items()}
+        return cls.model_validate(reopened, context={**(context or {}), LIVE: True})
 
     def code_fields(self) -> list[str]:
         """Name the fields that only pickle can carry; none means that JSON can carry the evaluator."""
@@ -158,6 +160,28 @@ def diff(first: Evaluator, second: Evaluator) -> list[tuple[str, Any, Any]]:
     if type(first) is not type(second):
         return [("kind", type(first).__name__, type(second).__name__)]
     return list(differences(first.fields(), second.fields()))
+
+
+def _reopened(value: Any) -> Any:
+    """Take constructions apart, so that they are migrated and checked again when they are validated."""
+    if isinstance(value, tuple) and value and all(isinstance(item, Construction) for item in value):
+        return [_spec_of(item) for item in value]
+    return _spec_of(value) if isinstance(value, Construction) else value
+
+
+def _spec_of(construction: Construction) -> dict[str, Any]:
+    """Write a construction as one stands in JSON, with its values as they are."""
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, Construction):
+            return Construction.model_validate(_spec_of(value), context={LIVE: True})
+        return map_container(value, inner)
+
+    spec = {name: getattr(construction, name) for name in type(construction).model_fields}
+    path = import_path(construction.target)
+    spec.update(target=path, args=inner(list(construction.args)), kwargs=inner(construction.kwargs))
+    spec = migrated(spec)
+    return {**spec, "target": construction.target} if spec["target"] == path else spec
 
 
 def _revive(kind: type[Evaluator], fields: dict[str, Any]) -> Evaluator:

@@ -94,7 +94,7 @@ def resolve(path: str, allow: Iterable[str] = ()) -> Any:
         not colon
         or not module
         or not qualname
-        or not all(p.isidentifier() for p in (*module.split("."), *qualname.split(".")))
+        or not all(map(_is_name, (*module.split("."), *qualname.split("."))))
     ):
         raise ImportPathError(
             f"{path!r} is no import path; write 'module:qualname', for instance 'torch.optim:SGD'"
@@ -102,7 +102,7 @@ def resolve(path: str, allow: Iterable[str] = ()) -> Any:
     _require_allowed(path, module, allow)
     try:
         found: Any = importlib.import_module(module)
-    except ImportError as error:
+    except (Exception, SystemExit) as error:
         raise ImportPathError(
             f"{path!r} cannot be imported ({error}); install the package, or put its folder on sys.path"
         ) from error
@@ -111,8 +111,12 @@ def resolve(path: str, allow: Iterable[str] = ()) -> Any:
         try:
             found = getattr(holder, part)
         except AttributeError:
-            near = suggest(part, [name for name in vars(holder) if not name.startswith("_")])
+            near = suggest(part, [name for name in dir(holder) if not name.startswith("_")])
             raise ImportPathError(f"{path!r}: {module} has no {part!r}{near}") from None
+        except Exception as error:
+            raise ImportPathError(f"{path!r}: {part!r} cannot be read ({error})") from error
+        if isinstance(found, ModuleType):  # what another module imported is reached through that module
+            _require_allowed(path, found.__name__, allow)
     found = unwrapped(found)
     if isinstance(found, ModuleType):
         raise ImportPathError(f"{path!r} names a module; name a class or a function in it")
@@ -122,6 +126,11 @@ def resolve(path: str, allow: Iterable[str] = ()) -> Any:
     if home not in _TORCH_C_HOMES:
         _require_allowed(path, home, allow)
     return found
+
+
+def _is_name(part: str) -> bool:
+    """Tell a public way in from one through the inside of objects, such as `__globals__`."""
+    return part.isidentifier() and not (part.startswith("__") and part.endswith("__"))
 
 
 # Where functions that torch writes in C say that they live.

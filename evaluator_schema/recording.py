@@ -8,6 +8,7 @@ import itertools
 import operator
 import types
 import weakref
+from collections import OrderedDict, deque
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +36,8 @@ _FINITE_ITERATORS: tuple[type[Any], ...] = (
     itertools.takewhile,
     itertools.zip_longest,
     *(type(iter(some)) for some in ([0], (0,), {0: 0}, {0}, {0: 0}.values(), {0: 0}.items(), range(1), "a")),
+    *(type(reversed(some)) for some in ([0], {0: 0}, {0: 0}.values(), {0: 0}.items(), range(1), deque())),
+    *(type(iter(some)) for some in (deque(), OrderedDict(), b"a", bytearray(b"a"), range(1 << 70))),
 )
 _MODULE_GENERATORS = (Module.parameters.__code__, Module.named_parameters.__code__)
 

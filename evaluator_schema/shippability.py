@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import copyreg
+import dis
+import functools
 import io
+import sys
 import types
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -51,7 +56,7 @@ class _Walk:
         if self._left is not None:
             self._left -= 1
         self._seen[id(value)] = value
-        if isinstance(value, io.IOBase):
+        if isinstance(value, io.IOBase) and not isinstance(value, io.BytesIO | io.StringIO):
             yield f"{path} is an open file ({value!r}), which cannot be serialized; open it inside the function"
         elif isinstance(value, types.FunctionType):
             yield from self._function(value, path)
@@ -78,9 +83,14 @@ class _Walk:
             except ValueError:  # a variable that was never set
                 continue
             yield from self._held(held, path, "closes over", name)
-        for name in _names_used(function.__code__):
+        for name in _globals_used(function.__code__):
             if name in function.__globals__:
                 yield from self._held(function.__globals__[name], path, "uses the global", name)
+        for name, held in list(vars(function).items()):
+            if name != "__wrapped__":
+                yield from self.problems(held, f"{path}.{name}")
+        if "__wrapped__" in vars(function):
+            yield from self.problems(function.__wrapped__, path)  # type: ignore[attr-defined]  # it is in its vars
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             yield from self.problems(default, f"a default of {path}")
 
@@ -96,11 +106,14 @@ class _Walk:
     def _class(self, cls: type, path: str) -> Iterator[str]:
         if import_path(cls) is not None or cls.__module__ in ("builtins", "torch"):
             return
+        plain = type(cls) in (type, abc.ABCMeta)  # other metaclasses keep things that do not travel
         for name, item in list(vars(cls).items()):
-            if name not in ("__dict__", "__weakref__", "__doc__", "__module__"):
-                item = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
-                if isinstance(item, types.FunctionType | type):
-                    yield from self.problems(item, f"{path}.{name}")
+            if name in _NOT_SENT:
+                continue
+            item = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
+            is_slot = isinstance(item, types.MemberDescriptorType | types.GetSetDescriptorType)
+            if isinstance(item, types.FunctionType | type) or (plain and not is_slot):
+                yield from self.problems(item, f"{path}.{name}")
 
     def _object(self, value: Any, path: str) -> Iterator[str]:
         if type(value).__module__ == "numpy" or hasattr(value, "__cuda_array_interface__"):
@@ -115,6 +128,8 @@ class _Walk:
             yield f"{path} is of type {_kind(value)}, which cannot be serialized{reason}"
             return
         if isinstance(reduced, str):
+            if not _is_found(value, reduced):
+                yield f"{path} is of type {_kind(value)}, which cannot be serialized here"
             return
         yield from self.problems(type(value), path)
         for index, part in enumerate(reduced[1:]):
@@ -132,17 +147,35 @@ class _Walk:
 # Kinds that pickle alone refuses and cloudpickle does not.
 _PICKLED_BY_CLOUDPICKLE = (
     types.CodeType, types.CellType, types.GetSetDescriptorType, types.MappingProxyType, property, staticmethod,
-    classmethod, memoryview,
+    classmethod, memoryview, type({}.keys()), type({}.values()), type({}.items()),
+    *(type(getattr(OrderedDict(), view)()) for view in ("keys", "values", "items")),
 )  # fmt: skip
 _MARK = "\0"
+# What of a class is made anew rather than sent.
+_NOT_SENT = frozenset({"__dict__", "__weakref__", "__doc__", "__module__", "_abc_impl"})
 
 
-def _names_used(code: types.CodeType) -> list[str]:
-    names = list(code.co_names)
+@functools.lru_cache(maxsize=1024)
+def _globals_used(code: types.CodeType) -> tuple[str, ...]:
+    """List the globals that code refers to, in itself and in the functions it makes."""
+    names = [step.argval for step in dis.get_instructions(code) if step.opname in _GLOBAL]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            names += _names_used(constant)
-    return names
+            names += _globals_used(constant)
+    return tuple(dict.fromkeys(names))
+
+
+_GLOBAL = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL"})
+
+
+def _is_found(value: Any, name: str) -> bool:
+    """Tell whether a value that travels by name alone is found under it."""
+    found: Any = sys.modules.get(getattr(value, "__module__", None) or "")
+    if found is None:  # pickle looks through all modules
+        return True
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def _kind(value: Any) -> str:

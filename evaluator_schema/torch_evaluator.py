@@ -19,8 +19,8 @@ from pydantic import (
 from torch.nn import Module
 
 from . import checks
-from .capture import capture
-from .construction import Construction, Importable, Value, constructions_in, values_of
+from .capture import capture, is_live
+from .construction import LIVE, Construction, Importable, Value, constructions_in, values_of
 from .evaluator import Evaluator
 from .placing import place_adopted
 from .problems import Invalid, Problems
@@ -48,7 +48,10 @@ def _construction(item: Any, at: Location, info: ValidationInfo, problems: Probl
     try:
         if isinstance(item, Invalid):
             item.problems.raise_if_any("captured")
-        return Construction.model_validate(item, context=info.context)
+        context = info.context
+        if isinstance(item, dict) and context and "model" in context:  # written by hand among live objects
+            context = {**context, LIVE: False}
+        return Construction.model_validate(item, context=context)
     except ValidationError as error:
         problems.include(at, error)
     return None
@@ -163,7 +166,7 @@ class TorchEvaluator(Evaluator):
             "evaluating_func": evaluating_func,
             "training_step": training_step,
         }
-        self.__pydantic_validator__.validate_python(fields, self_instance=self, context={"model": model})
+        self.__pydantic_validator__.validate_python(fields, self_instance=self, context={"model": model, LIVE: True})
 
     # With this mark, `model_validate` fills the fields itself and does not come through `__init__`.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # pydantic's own mark
@@ -176,6 +179,8 @@ class TorchEvaluator(Evaluator):
         fields = dict(data)
         model = (info.context or {}).get("model")
         live = fields.get("lr_schedulers")
+        if not is_live(fields.get("optimizers")) and not is_live(live):
+            return handler(fields)
         optimizers, lr_schedulers, names = capture(fields.get("optimizers"), live, model)
         optimizers, lr_schedulers = place_adopted(optimizers, lr_schedulers)
         fields.update(optimizers=optimizers, lr_schedulers=_placeable(live, lr_schedulers))

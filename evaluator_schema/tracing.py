@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Mapping
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -161,7 +161,7 @@ def _is_being_defined(cls: type, frame: FrameType) -> bool:
     found: Any = sys.modules.get(cls.__module__)
     for part in cls.__qualname__.split("."):
         if part == "<locals>":
-            return frame.f_locals.get(cls.__name__) is not cls
+            return _is_on_its_lines(cls, frame.f_code, frame.f_lineno)
         found = getattr(found, part, None)
     return found is not cls
 
@@ -184,6 +184,23 @@ def _schedules(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) ->
     if isinstance(target, type) and issubclass(target, Optimizer | LRScheduler):
         return True
     return any(isinstance(value, Optimizer | LRScheduler) for value in (*args, *kwargs.values()))
+
+
+def _is_on_its_lines(cls: type, code: CodeType, line: int) -> bool:
+    """Tell whether a line of code is among those that define a class, where its decorators stand.
+
+    The local variables would tell, too, but a frame that was asked for them keeps them alive.
+    """
+    for constant in code.co_consts:
+        if not isinstance(constant, CodeType):
+            continue
+        if constant.co_qualname == cls.__qualname__:
+            last = max((end for *_, end in constant.co_lines() if end is not None), default=0)
+            if constant.co_firstlineno <= line <= last:
+                return True
+        elif constant.co_name.startswith("<generic") and _is_on_its_lines(cls, constant, line):
+            return True
+    return False
 
 
 def _record_call(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -12,11 +15,20 @@ from ..evaluator_schema.checks import options_of
 from ..evaluator_schema.errors import BindError, EvaluationError, TrainingError
 from ..evaluator_schema.torch_evaluator import TorchEvaluator
 from .budget import Budget, check_limit
+from .carrying import Carried, Carrier
 from .devices import device_of, moved
 from .evaluation import Evaluation, evaluation_of
-from .matching import Missing, Rename, Report
+from .inventory import Inventory
+from .joining import Additions, Joined, Joining, join, leave, plan
+from .kept import Kept
+from .matching import Match, Missing, Report
 from .reinitialise import Reinitialised, reinitialise
+from .renaming import Rename
 from .restoring import Pristine
+
+State = Literal["fresh", "carry", "slice"]
+_STATES = ("fresh", "carry", "slice")
+_log = logging.getLogger("rebind")
 
 
 def bind(
@@ -24,7 +36,7 @@ def bind(
     model: Module,
     rename: Rename | None = None,
     missing: Missing = "raise",
-    state: Literal["fresh"] = "fresh",
+    state: State = "fresh",
 ) -> Binding:
     """Put an evaluator onto a model: fresh optimizers and schedulers, as direct construction gives them.
 
@@ -34,7 +46,8 @@ def bind(
         rename: From recorded parameter names to the model's: a mapping, a function, or pairs of a regular
             expression and its replacement.
         missing: `"ignore"` leaves out recorded parameters that the model does not have.
-        state: `"fresh"` starts anew.
+        state: Only `"fresh"`: a model that is first bound has no earlier state to go on with. See
+            `Binding.rebind`.
 
     Returns:
         The binding, which is a context manager. Without `with`, call its `close()`.
@@ -70,8 +83,12 @@ def bind(
         raise BindError(f"bind takes an evaluator first, not {type(evaluator).__name__}")
     if not isinstance(model, Module):
         raise BindError(f"bind takes a torch.nn.Module second, not {type(model).__name__}")
+    _check_state(state)
     if state != "fresh":
-        raise BindError(f"state must be 'fresh' when a model is first bound, not {state!r}")
+        raise BindError(
+            f"state={state!r} goes on with the optimizers of a binding, and there is none yet: bind with "
+            f"state='fresh', train, and call binding.rebind(model, state={state!r}) after the surgery"
+        )
     return Binding(evaluator, model, rename=rename, missing=missing)
 
 
@@ -83,16 +100,19 @@ class Binding:
     ) -> None:
         self._evaluator = evaluator
         self._model = model
-        self._built: Reinitialised = reinitialise(
-            evaluator,
-            model,
-            evaluator.optimizers,
-            evaluator.lr_schedulers,
-            rename=rename,
-            missing=missing,
-        )
-        self._pristine = Pristine(model)
+        self._rename = rename
+        self._missing: Missing = missing
+        self._additions: list[Joined] = []
+        self._carried = Carried()
         self._closed = False
+        inventory = Inventory(model)
+        self._pristine = Pristine(inventory)
+        try:
+            self._built = self._build(inventory, rename)
+        except BaseException:
+            self._pristine.restore()
+            raise
+        self._warn_if_frozen()
 
     @property
     def evaluator(self) -> TorchEvaluator:
@@ -126,8 +146,83 @@ class Binding:
 
     @property
     def report(self) -> Report:
-        """How the recorded parameters were found in the model."""
-        return self._built.report
+        """How the recorded parameters were found in the model, and what state went with them."""
+        return replace(
+            self._built.report, carried=tuple(self._carried.whole), sliced=tuple(self._carried.sliced)
+        )
+
+    def rebind(
+        self, model: Module, rename: Rename | None = None, state: State = "fresh", kept: Kept | None = None
+    ) -> Self:
+        """Go over to another model, or to the same one after surgery, in place.
+
+        The model so far is given back as it was, and the new one is bound. A rebind that fails changes
+        nothing: the binding goes on as it was.
+
+        Args:
+            model: The model. Where it shares modules with the one so far, the hooks that it has now are its own.
+            rename: From recorded parameter names to the model's. By default, as the model so far was bound, as far
+                as its names are still there.
+            state: `"fresh"` starts anew. `"carry"` goes on: parameter groups keep their options, schedulers their
+                progress, and parameters of unchanged shape their optimizer state. `"slice"` does so too,
+                and a parameter that lost channels keeps the state of those that are left.
+            kept: With `"slice"`, which channels are left: `{parameter name: {dimension: kept indices}}`. Not
+                needed where the values of the parameter prove it: each slice is found once in the old parameter.
+
+        Returns:
+            This binding.
+
+        Raises:
+            MissingParametersError: Recorded parameters are not in the model.
+            BindError: The binding is closed, or some state cannot go with the model exactly.
+        """
+        self._require_open()
+        _check_state(state)
+        if not isinstance(model, Module):
+            raise BindError(f"rebind takes a torch.nn.Module first, not {type(model).__name__}")
+        if kept is not None and state != "slice":
+            raise BindError(f"kept tells which channels to slice; it goes with state='slice', not {state!r}")
+        inventory = Inventory(model)
+        now = Pristine(inventory)
+        try:
+            built = self._build(inventory, rename)
+            staying = self._join_again(inventory, _listed(built.optimizers))
+            carried = self._carry(built, state, kept, [item for items in staying.values() for item in items])
+        except BaseException:
+            now.restore()
+            raise
+        pristine = Pristine(inventory, earlier=self._pristine)
+        self._pristine.restore(except_for=pristine)
+        self._model, self._built, self._pristine, self._carried = model, built, pristine, carried
+        self._rename = self._rename if rename is None else rename
+        for addition, items in staying.items():
+            addition.joined = items
+        self._warn_if_frozen()
+        return self
+
+    def add_parameters(self, additions: Additions) -> Joined:
+        """Let new parameters (scales of a quantizer, adaptors) train with those that are optimized already.
+
+        Each joins the parameter group of the parameter that is named, or of the first parameter of the
+        module that is named and is optimized; the model itself is named `""`. It trains with the options of that
+        group, and the schedulers of that group drive it. A tensor that is optimized already does not join again.
+
+        Args:
+            additions: The tensors by the name of a parameter or module.
+
+        Returns:
+            A handle with `revert()`, which is also a context manager. What has joined leaves when the
+            binding is closed, and stays after a `rebind` unless it belonged to the old model only.
+
+        Raises:
+            BindError: The binding is closed, a name is not in the model, or a tensor cannot be optimized.
+        """
+        self._require_open()
+        planned = plan(additions, self.optimizers, self._built.match)
+        join(planned, self.optimizers)
+        joined = Joined(planned, self._take_out)
+        self._additions.append(joined)
+        return joined
 
     def train(
         self,
@@ -198,6 +293,8 @@ class Binding:
         """Give the model back as it was, apart from what training changed in its weights and buffers."""
         if not self._closed:
             self._closed = True
+            for addition in reversed(self._additions.copy()):
+                addition.revert()
             self._pristine.restore()
 
     def __enter__(self) -> Self:
@@ -216,6 +313,74 @@ class Binding:
         state = " (closed)" if self._closed else ""
         return f"<Binding of {type(self._evaluator).__name__} to {type(self._model).__name__}{state}>"
 
+    def _build(self, inventory: Inventory, rename: Rename | None) -> Reinitialised:
+        current = self._built.match if hasattr(self, "_built") else None
+        if rename is None and current is not None:
+            rename = _surviving_renames(self._rename, current, inventory)
+        return reinitialise(
+            self._evaluator,
+            inventory,
+            self._evaluator.optimizers,
+            self._evaluator.lr_schedulers,
+            rename=rename,
+            missing=self._missing,
+            current=current,
+        )
+
+    def _join_again(
+        self, inventory: Inventory, optimizers: Sequence[Optimizer]
+    ) -> dict[Joined, tuple[Joining, ...]]:
+        """Let what was added join new optimizers too, unless it belongs to the old model only."""
+        if not self._additions:
+            return {}
+        old = set(map(id, self._model.parameters()))
+        optimized = {
+            id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+        }
+        staying = {
+            addition: tuple(
+                item
+                for item in addition.joined
+                if (id(item.tensor) in inventory.names or id(item.tensor) not in old)
+                and id(item.tensor) not in optimized
+            )
+            for addition in self._additions
+        }
+        join([item for items in staying.values() for item in items], optimizers)
+        return staying
+
+    def _carry(
+        self, built: Reinitialised, state: State, kept: Kept | None, staying: Sequence[Joining]
+    ) -> Carried:
+        if state == "fresh":
+            return Carried()
+        carrier = Carrier(
+            self._built.match,
+            built.match,
+            slices=state == "slice",
+            kept=kept,
+            staying={item.name: item.tensor for item in staying},
+        )
+        carrier.carry(
+            self.optimizers, _listed(built.optimizers), self.lr_schedulers, _listed(built.lr_schedulers)
+        )
+        return carrier.carried
+
+    def _take_out(self, joined: Joined) -> None:
+        if joined in self._additions:
+            self._additions.remove(joined)
+            leave(joined.joined, self.optimizers)
+
+    def _warn_if_frozen(self) -> None:
+        for index, optimizer in enumerate(self.optimizers):
+            if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
+                _log.warning(
+                    "optimizer %d (%s) will change nothing: all of its parameters are frozen (requires_grad is "
+                    "False); let others train with binding.add_parameters",
+                    index,
+                    type(optimizer).__name__,
+                )
+
     def _require_open(self) -> None:
         if self._closed:
             raise BindError("this binding is closed; bind the evaluator again")
@@ -225,3 +390,16 @@ def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list) else [value]
+
+
+def _check_state(state: str) -> None:
+    if state not in _STATES:
+        raise BindError(f"state must be one of {', '.join(map(repr, _STATES))}, not {state!r}")
+
+
+def _surviving_renames(rename: Rename | None, match: Match, inventory: Inventory) -> dict[str, str] | None:
+    """Give the renames under which a model was bound, as far as another one has the new names."""
+    if rename is None:
+        return None
+    renamed = ((old, new[0]) for old, new in match.found.items() if len(new) == 1 and new != (old,))
+    return {old: new for old, new in renamed if new in inventory.parameters}

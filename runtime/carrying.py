@@ -52,10 +52,21 @@ class Carrier:
         slices: Whether parameters that lost channels keep the state of those that are left; otherwise
             they start anew.
         kept: The kept channels, where their values do not prove them.
+        staying: Tensors by name that the old and the new optimizers have in common.
     """
 
-    def __init__(self, old: Match, new: Match, *, slices: bool, kept: Kept | None) -> None:
+    def __init__(
+        self,
+        old: Match,
+        new: Match,
+        *,
+        slices: bool,
+        kept: Kept | None,
+        staying: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
         self._successors = _successors(old, new)
+        for name, tensor in (staying or {}).items():
+            self._successors.setdefault(id(tensor), [Successor(name, (name,), tensor)])
         self._slices = slices
         self._kept = kept or {}
         check_known(self._kept, {*old.found, *old.parameters, *new.parameters})
@@ -81,7 +92,9 @@ class Carrier:
             else:
                 self._carry_state(old, new, memo)
             _carry_attributes(old, new)
-        for index, (old_scheduler, new_scheduler) in enumerate(zip(old_schedulers, new_schedulers, strict=True)):
+        for index, (old_scheduler, new_scheduler) in enumerate(
+            zip(old_schedulers, new_schedulers, strict=True)
+        ):
             _carry_progress(index, old_scheduler, new_scheduler, memo)
 
     def _carry_state(self, old: Optimizer, new: Optimizer, memo: dict[int, Any]) -> None:

@@ -110,7 +110,5 @@ class Driver:
     def _unpacked(self, answer: Answer) -> dict[str, Any]:
         body = memoryview(answer.body)
         # What came through a channel is writable and nobody else's: tensors may live in it.
-        result: dict[str, Any] = unpack(
-            body, kind=RESULT, key=self._key, in_place=not body.readonly
-        )
+        result: dict[str, Any] = unpack(body, kind=RESULT, key=self._key, in_place=not body.readonly)
         return result

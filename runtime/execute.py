@@ -21,6 +21,7 @@ from .evaluation import Evaluation
 from .seeding import seed_everything
 
 if TYPE_CHECKING:
+    from .matching import Missing
     from .pools.pool import BytesLike
 
 # torch imports this when a first optimizer is made, which takes more than a second; a worker does it
@@ -43,7 +44,7 @@ class Order(TypedDict):
     task: Any
     arguments: dict[str, Any]
     rename: Any
-    missing: str
+    missing: Missing
     seed: int
     state_dict: bool
 
@@ -152,7 +153,9 @@ def read_outcome(returned: Any) -> Outcome:
 def _number(value: Any) -> float | None:
     if isinstance(value, torch.Tensor):
         return float(value) if value.dim() == 0 and not value.is_complex() else None
-    return float(value) if isinstance(value, Real) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return float(value)
 
 
 def _state_of(model: torch.nn.Module) -> dict[str, Any]:

@@ -73,8 +73,7 @@ def of_outcome(name: str, outcome: Outcome, attempts: int) -> TrialError:
     """The error of a trial that no worker answered."""
     if outcome.fate is Fate.TIMED_OUT:
         fault: TrialError = TrialTimeoutError(
-            f"trial {name!r} was {outcome.detail} and was stopped. Give it a longer timeout, or "
-            "fewer steps"
+            f"trial {name!r} was {outcome.detail} and was stopped. Give it a longer timeout, or fewer steps"
         )
     elif outcome.fate is Fate.DIED:
         times = "once" if attempts == 1 else f"{attempts} times"

@@ -54,7 +54,9 @@ class Inventory:
                 if parameter is not None:
                     parameters[prefix + name] = parameter
             if module._modules:
-                children = [(f"{prefix}{n}.", child) for n, child in module._modules.items() if child is not None]
+                children = [
+                    (f"{prefix}{n}.", child) for n, child in module._modules.items() if child is not None
+                ]
                 children.reverse()
                 pending += children
         if any(_walks_its_own_way(cls) for cls in classes):

@@ -68,9 +68,7 @@ def check_known(kept: Kept, known: set[str]) -> None:
             raise BindError(f"kept: there is no parameter {name!r}{nearest(name, known)}")
 
 
-def proven(
-    name: str, old: torch.Tensor, new: torch.Tensor, state: Sequence[torch.Tensor] = ()
-) -> Selection:
+def proven(name: str, old: torch.Tensor, new: torch.Tensor, state: Sequence[torch.Tensor] = ()) -> Selection:
     """Find what was kept of a parameter where its values leave no other choice.
 
     Args:

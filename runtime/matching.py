@@ -17,6 +17,8 @@ from .inventory import Inventory
 from .renaming import Rename, renames
 from .suggesting import common_prefix, nearest, quoted
 
+# Each recorded name with all names that the parameter had, itself first.
+Recorded = Mapping[str, tuple[str, ...]]
 Missing = Literal["raise", "ignore"]
 Live = Mapping[str, Callable[[], torch.Tensor | None]]
 
@@ -31,8 +33,8 @@ class Report:
         missing: Recorded names that the model does not have.
         new: Names of the model's parameters that were not recorded, and so are in no optimizer.
         frozen: Those of `matched` that do not require gradients, and so do not train.
-        carried: Those of `matched` whose optimizer state was copied by the last `rebind`.
-        sliced: Those of `matched` whose optimizer state was sliced for the channels that were kept.
+        carried: Names of the parameters whose optimizer state the last `rebind` copied.
+        sliced: Names of those whose optimizer state it sliced for the channels that were kept.
     """
 
     matched: tuple[str, ...] = ()
@@ -61,10 +63,12 @@ class Match:
         found: New names by recorded name; two where weight_norm split a weight or tied weights were untied,
             none where it is missing.
         inventory: The model's parameters by name.
+        is_exact: Whether each recorded name is the model's own, and a parameter of its own.
     """
 
     found: Mapping[str, tuple[str, ...]]
     inventory: Inventory
+    is_exact: bool = False
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -86,12 +90,13 @@ class Match:
 
 
 def match(
-    recorded: Sequence[tuple[str, ...]],
+    recorded: Recorded,
     inventory: Inventory,
     *,
     rename: Rename | None = None,
     missing: Missing = "raise",
     live: Live | None = None,
+    former: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Match:
     """Find recorded parameters in a model.
 
@@ -99,11 +104,12 @@ def match(
     recorded; then under its own name; then under its canonical name.
 
     Args:
-        recorded: The recorded names, each with its aliases behind it.
+        recorded: The recorded names.
         inventory: The model to look in.
         rename: Recorded names to new ones.
         missing: `"raise"`, or `"ignore"` to leave out what the model does not have.
         live: The recorded Parameter objects by name, as far as they live.
+        former: Where the recorded parameters were in the model that was bound before, as a last resort.
 
     Raises:
         MissingParametersError: A recorded parameter is not there, or none at all is.
@@ -115,9 +121,12 @@ def match(
         exact = _match_exactly(recorded, inventory, live or {})
         if exact is not None:
             return exact
-    new_names = renames([name for names in recorded for name in names], inventory.parameters, rename)
-    finder = _Finder(inventory, live or {}, new_names, {name for names in recorded for name in names})
-    found = {names[0]: finder.find_all(names) for names in recorded}
+    new_names = renames([name for names in recorded.values() for name in names], inventory.parameters, rename)
+    finder = _Finder(
+        inventory, live or {}, new_names, {name for names in recorded.values() for name in names}
+    )
+    finder.former = former or {}
+    found = {name: finder.find_all(names) for name, names in recorded.items()}
     _refuse_collisions(found, inventory.parameters)
     absent = [name for name, new in found.items() if not new]
     if absent and (missing == "raise" or len(absent) == len(found)):
@@ -125,24 +134,23 @@ def match(
     return Match(found, inventory)
 
 
-def _match_exactly(recorded: Sequence[tuple[str, ...]], inventory: Inventory, live: Live) -> Match | None:
+def _match_exactly(recorded: Recorded, inventory: Inventory, live: Live) -> Match | None:
     """Match where each recorded name is the model's own, nothing is tied, and no identity tells otherwise.
 
-    This is the common case, and it is what makes a binding cost hardly more than its optimizers.
+    This is the common case, and what runs for each parameter here runs in C: so a binding costs hardly more
+    than its optimizers.
     """
     parameters = inventory.parameters
-    names = [names[0] for names in recorded]
-    if not all(map(parameters.__contains__, names)) or any(len(aliases) > 1 for aliases in recorded):
+    ours = list(map(id, map(parameters.get, recorded)))
+    distinct = set(ours)
+    if id(None) in distinct or len(distinct) != len(ours) or max(map(len, recorded.values()), default=1) > 1:
         return None
-    if len({id(parameters[name]) for name in names}) != len(names):
-        return None
-    if live:
-        inside = set(map(id, parameters.values()))
-        for name in names:
-            tensor = live[name]() if name in live else None
-            if tensor is not None and parameters[name] is not tensor and id(tensor) in inside:
-                return None
-    return Match(dict(zip(names, recorded, strict=True)), inventory)
+    alive = {id(tensor) for tensor in [ref() for ref in live.values()] if tensor is not None}
+    if alive and not alive.isdisjoint(map(id, parameters.values())):
+        recalled = [live[name]() if name in live else None for name in recorded]
+        if any(tensor is not None and id(tensor) != own for tensor, own in zip(recalled, ours, strict=True)):
+            return None
+    return Match(recorded, inventory, is_exact=True)
 
 
 class _Finder:
@@ -154,6 +162,7 @@ class _Finder:
         self._live = live
         self._new_names = new_names
         self._recorded = recorded
+        self.former: Mapping[str, tuple[str, ...]] = {}
 
     @cached_property
     def _canonical(self) -> Mapping[str, list[str]]:
@@ -171,7 +180,7 @@ class _Finder:
         if name in self._new_names:
             return (self._new_names[name],)
         same = self._by_identity(name)
-        named = self._by_name(name)
+        named = self._by_name(name) or tuple(n for n in self.former.get(name, ()) if n in self._parameters)
         if same is None:
             return named
         if not named:

@@ -47,9 +47,7 @@ class Packer:
         self._key = key
         self._evaluator = shelf.put(lambda path: save(plan.evaluator, path, key, durable=False))
         self._uses = Counter(
-            id(trial.model)
-            for trial in plan.trials.values()
-            if isinstance(trial.model, torch.nn.Module)
+            id(trial.model) for trial in plan.trials.values() if isinstance(trial.model, torch.nn.Module)
         )
         self._shared = {identity for identity, uses in self._uses.items() if uses > 1}
         self._models: dict[int, Volume] = {}

@@ -1,7 +1,8 @@
-"""What an algorithm may do to a training: patch the loss, run tasks around steps, hook modules and gradients."""
+"""What an algorithm may do to a training: patches of the loss, tasks around steps, hooks."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -164,3 +165,96 @@ def _canonical(name: str, what: str) -> str:
 def _listed(known: dict[str, Any]) -> str:
     names = [name for name in known if name]
     return ", ".join(map(repr, names[:6])) + (", ..." if len(names) > 6 else "")
+
+
+class Patchable(ABC):
+    """The part of a binding that algorithms use to change a training."""
+
+    _patches: Patches
+
+    @abstractmethod
+    def _require_open(self) -> None:
+        """Make sure that the binding is open."""
+
+    def patch_loss(self, patch: Callable[..., Any]) -> Handle:
+        """Let `patch(loss, *inputs)` decide the loss.
+
+        `inputs` is what the criterion got (input, target), or what the training step got (the batch first). Of
+        several patches the last is outermost. A loop that divides the loss by a number of accumulated batches
+        divides what a patch added as well, so a penalty has the same gradient with and without accumulation.
+
+        Args:
+            patch: Returns the new loss. One that takes a single argument gets the loss alone.
+
+        Returns:
+            A handle with `revert()`, which is also a context manager.
+
+        Raises:
+            TrainingError: (as the training runs) There is no loss to be found in what the criterion returned, or
+                the patch returned no tensor.
+            BindError: The binding is closed.
+        """
+        self._require_open()
+        return self._patches.loss(patch)
+
+    def patch_criterion(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Handle:
+        """Replace the criterion by `wrap(criterion)`; nests with loss patches, the last one outermost."""
+        self._require_open()
+        return self._patches.wrap_criterion(wrap)
+
+    def before_step(self, task: Callable[[], Any], optimizer: int | None = None) -> Handle:
+        """Run a task before each optimizer step: gradients are ready and unscaled, parameters unchanged.
+
+        Args:
+            task: Called without arguments. Of several tasks the last one runs first.
+            optimizer: The number of one optimizer; by default, the task runs before the steps of each.
+        """
+        self._require_open()
+        return self._patches.task(task, optimizer, before=True)
+
+    def after_step(self, task: Callable[[], Any], optimizer: int | None = None) -> Handle:
+        """Run a task after each optimizer step, when the parameters have changed.
+
+        Args:
+            task: Called without arguments. Of several tasks the last one runs last.
+            optimizer: The number of one optimizer; by default, the task runs after the steps of each.
+        """
+        self._require_open()
+        return self._patches.task(task, optimizer, before=False)
+
+    def forward_hook(self, module_name: str, hook: Callable[..., Any]) -> Handle:
+        """Call `hook(module, inputs, output)` when a module ran; it may return another output."""
+        self._require_open()
+        return self._patches.module_hook(module_name, hook, "output")
+
+    def backward_hook(self, module_name: str, hook: Callable[..., Any]) -> Handle:
+        """Call `hook(module, grad_input, grad_output)` as gradients passed through a module."""
+        self._require_open()
+        return self._patches.module_hook(module_name, hook, "grad_output")
+
+    def gradient_hook(self, parameter_name: str, hook: Callable[..., Any]) -> Handle:
+        """Call `hook(gradient)` as a parameter's gradient is computed; it may return another one."""
+        self._require_open()
+        return self._patches.gradient_hook(parameter_name, hook)
+
+    def collect(
+        self,
+        module_name: str,
+        keep: int | None = None,
+        reduce: Reduction | None = None,
+        source: Source = "output",
+    ) -> Collection:
+        """Keep what passes through a module, within a bound on memory.
+
+        Args:
+            module_name: The module.
+            keep: How many values to keep, the last ones.
+            reduce: In place of `keep`: `"mean"` for the running mean, or a function of (state, value), whose
+                state is None at first, that returns the new state.
+            source: `"output"`, `"input"` or `"grad_output"`.
+
+        Returns:
+            The collection: `values()` (oldest first), `value`, `count`, `clear()` and `revert()`.
+        """
+        self._require_open()
+        return self._patches.collect(module_name, keep, reduce, source)

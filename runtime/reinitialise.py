@@ -12,10 +12,11 @@ from ..evaluator_schema.build import build
 from ..evaluator_schema.construction import Construction, holes_in
 from ..evaluator_schema.errors import BindError, RebindError
 from ..evaluator_schema.evaluator import Evaluator
-from ..evaluator_schema.values import ModuleHole, ParameterHole, ParametersHole, is_unresolved
+from ..evaluator_schema.signatures import name_of
+from ..evaluator_schema.values import UNRESOLVED, ModuleHole, ParameterHole, ParametersHole
 from .canonical import canonical
 from .inventory import Inventory
-from .matching import Match, Missing, Report, live_parameters, match
+from .matching import Match, Missing, Recorded, Report, live_parameters, match
 from .renaming import Rename
 
 Specs = Construction | tuple[Construction, ...] | None
@@ -68,31 +69,57 @@ def reinitialise(
         BindError: An optimizer would be empty, or the specs cannot be built on this model.
     """
     inventory = model if isinstance(model, Inventory) else Inventory(model)
-    specs = [*_listed(optimizers), *_listed(lr_schedulers)]
-    recorded = _recorded_names(specs)
+    recorded = _recorded_names([*_listed(optimizers), *_listed(lr_schedulers)])
+    if _some_nameless(recorded):
+        optimizers, lr_schedulers = _resolved(evaluator, inventory.model, (optimizers, lr_schedulers))
+        recorded = _recorded_names([*_listed(optimizers), *_listed(lr_schedulers)])
     if not _is_home(evaluator, recorded, inventory):
         evaluator.require_names()
     live = live_parameters(evaluator._live, current)
-    matched = match(recorded, inventory, rename=rename, missing=missing, live=live)
-    built = _build(specs, matched)
-    fresh = _formed(optimizers, built)
-    for index, optimizer in enumerate(fresh if isinstance(fresh, list) else [fresh]):
-        if not any(group["params"] for group in optimizer.param_groups):
-            raise BindError(f"optimizer {index} ({type(optimizer).__name__}) would have no parameters to train")
-    return Reinitialised(fresh, _formed(lr_schedulers, built), matched)
+    former = current.found if current is not None else None
+    matched = match(recorded, inventory, rename=rename, missing=missing, live=live, former=former)
+    _refuse_empty(_listed(optimizers), matched)
+    built = _build([*_listed(optimizers), *_listed(lr_schedulers)], matched)
+    return Reinitialised(_formed(optimizers, built), _formed(lr_schedulers, built), matched)
 
 
-def _is_home(evaluator: Evaluator, recorded: list[tuple[str, ...]], inventory: Inventory) -> bool:
+def _refuse_empty(optimizers: list[Construction], matched: Match) -> None:
+    for index, optimizer in enumerate(optimizers):
+        names = (n for h in holes_in([optimizer]) for n in (h.names if isinstance(h, ParametersHole) else (h.name,)))
+        if not any(matched.found[name] for name in names):
+            raise BindError(
+                f"optimizer {index} ({name_of(optimizer.target)}) would have no parameters to train: none of those "
+                "that were recorded for it are in this model"
+            )
+
+
+def _some_nameless(recorded: Recorded) -> bool:
+    # Many times faster than to ask of each name, and this is asked at every binding.
+    return f"\n{UNRESOLVED}" in "\n" + "\n".join(recorded)
+
+
+def _resolved(evaluator: Evaluator, model: Module, specs: tuple[Specs, Specs]) -> tuple[Specs, Specs]:
+    """Let an evaluator learn names from a model, and give what became of its specs."""
+    fields = {id(value): name for name, value in evaluator.fields().items()}
+    evaluator.resolve_names(model)
+    first, second = (
+        getattr(evaluator, fields[id(spec)]) if spec is not None and id(spec) in fields else spec
+        for spec in specs
+    )
+    return first, second
+
+
+def _is_home(evaluator: Evaluator, recorded: Recorded, inventory: Inventory) -> bool:
     """Tell whether every recorded parameter lives in this very model, or their names are sure anyway."""
-    sure = evaluator._guessed_root is None and not any(is_unresolved(names[0]) for names in recorded)
-    if sure or (evaluator._guessed_root is not None and evaluator._guessed_root() is inventory.model):
+    guessed = None if evaluator._guessed_root is None else evaluator._guessed_root()
+    if (guessed is None or guessed is inventory.model) and not _some_nameless(recorded):
         return True
-    inside = set(map(id, inventory.parameters.values()))
-    alive = [evaluator._live[names[0]]() for names in recorded if names[0] in evaluator._live]
-    return len(alive) == len(recorded) and all(id(tensor) in inside for tensor in alive)
+    alive = [evaluator._live[name]() for name in recorded if name in evaluator._live]
+    return len(alive) == len(recorded) and all(id(tensor) in inventory.names for tensor in alive)
 
 
-def _recorded_names(specs: list[Construction]) -> list[tuple[str, ...]]:
+def _recorded_names(specs: list[Construction]) -> Recorded:
+    """Give each recorded name with all names that the parameter had."""
     names: dict[str, tuple[str, ...]] = {}
     for hole in holes_in(specs):
         if isinstance(hole, ParameterHole):
@@ -100,7 +127,7 @@ def _recorded_names(specs: list[Construction]) -> list[tuple[str, ...]]:
         else:
             names.update(zip(hole.names, zip(hole.names, strict=True), strict=True))
             names.update((name, (name, *aliases)) for name, aliases in hole.aliases)
-    return list(names.values())
+    return names
 
 
 def _build(specs: list[Construction], matched: Match) -> dict[int, Any]:
@@ -128,12 +155,17 @@ class _ModelFilling:
         return self._match.parameters[new[0]]
 
     def parameters(self, hole: ParametersHole) -> list[Any]:
-        found, tensors = self._match.found, self._match.parameters
-        names = [new for name in hole.names for new in found[name]]
-        if hole.model_order and names != list(tensors):
-            names.sort(key=self._match.inventory.places.__getitem__)
-        if len(names) != len(tensors):  # parameters that were two may be tied here
-            names = list({id(tensors[name]): name for name in reversed(names)}.values())[::-1]
+        match, tensors = self._match, self._match.parameters
+        names = list(hole.names) if match.is_exact else [n for name in hole.names for n in match.found[name]]
+        if match.is_exact and names == list(tensors):
+            return list(tensors.items() if hole.named else tensors.values())
+        if hole.model_order:
+            names.sort(key=match.inventory.places.__getitem__)
+        if not match.is_exact:  # parameters that were two may be tied here
+            first: dict[int, str] = {}
+            for name in names:
+                first.setdefault(id(tensors[name]), name)
+            names = list(first.values())
         return [(name, tensors[name]) for name in names] if hole.named else [tensors[name] for name in names]
 
     def module(self, hole: ModuleHole) -> Module:

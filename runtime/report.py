@@ -35,9 +35,7 @@ def to_frame(results: Sequence[TrialResult]) -> pd.DataFrame:
     return pd.DataFrame(table, columns=[*(columns or ("name", "score")), *_LAST])
 
 
-def plot(
-    results: Sequence[TrialResult], column: str, path: str | PathLike[str] | None = None
-) -> Figure:
+def plot(results: Sequence[TrialResult], column: str, path: str | PathLike[str] | None = None) -> Figure:
     """The scores against a column of the table, each point with its trial's name."""
     try:
         from matplotlib.figure import Figure
@@ -75,7 +73,5 @@ def _row(result: TrialResult, *, values: bool) -> dict[str, Any]:
         own["value"] = result.value
     last = {name: getattr(result, name) for name in _LAST}
     taken = own.keys() | last.keys()
-    info = {
-        f"info.{name}" if name in taken else str(name): value for name, value in result.info.items()
-    }
+    info = {f"info.{name}" if name in taken else str(name): value for name, value in result.info.items()}
     return own | info | last

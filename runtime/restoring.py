@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -39,33 +40,55 @@ class Pristine:
     """
 
     def __init__(self, inventory: Inventory, earlier: Pristine | None = None) -> None:
-        self._modes = {module: module.training for module in inventory.modules}
-        self._hooks = _hooks_of(inventory.modules)
-        self._flags = {p: (p.requires_grad, p.grad is None) for p in inventory.parameters.values()}
+        self._modules = inventory.modules
+        self._modes = list(map(_MODE, self._modules))
+        self._hooks = _hooks_of(self._modules)
+        self._parameters = list(inventory.parameters.values())
+        self._flags = list(map(_REQUIRES_GRAD, self._parameters))
+        self._grads = [gradient is not None for gradient in map(_GRAD, self._parameters)]
         if earlier is not None:
-            self._modes.update({m: mode for m, mode in earlier._modes.items() if m in self._modes})
-            self._flags.update({p: flags for p, flags in earlier._flags.items() if p in self._flags})
+            self._remember(earlier)
 
     def restore(self, except_for: Pristine | None = None) -> None:
         """Put everything back, except for the modules and parameters that another one puts back."""
-        modes = except_for._modes if except_for is not None else {}
-        flags = except_for._flags if except_for is not None else {}
-        for module, training in self._modes.items():
-            if module not in modes:
+        left_out = except_for._identities() if except_for is not None else set()
+        for module, training in zip(self._modules, self._modes, strict=True):
+            if id(module) not in left_out:
                 module.training = training
                 _restore_hooks(module, self._hooks.get(module, {}))
-        for parameter, (requires_grad, had_no_grad) in self._flags.items():
-            if parameter not in flags:
-                _restore_parameter(parameter, requires_grad=requires_grad, had_no_grad=had_no_grad)
+        for parameter, flag, had_grad in zip(self._parameters, self._flags, self._grads, strict=True):
+            if id(parameter) not in left_out:
+                _restore_parameter(parameter, requires_grad=flag, had_grad=had_grad)
+
+    def _remember(self, earlier: Pristine) -> None:
+        modes = dict(zip(map(id, earlier._modules), earlier._modes, strict=True))
+        self._modes = [modes.get(id(m), mode) for m, mode in zip(self._modules, self._modes, strict=True)]
+        flags = dict(zip(map(id, earlier._parameters), earlier._flags, strict=True))
+        self._flags = [flags.get(id(p), flag) for p, flag in zip(self._parameters, self._flags, strict=True)]
+        grads = dict(zip(map(id, earlier._parameters), earlier._grads, strict=True))
+        self._grads = [grads.get(id(p), had) for p, had in zip(self._parameters, self._grads, strict=True)]
+
+    def _identities(self) -> set[int]:
+        return {*map(id, self._modules), *map(id, self._parameters)}
+
+
+# A walk over 10,000 parameters is to cost little at every binding, so it runs in C.
+_MODE = operator.attrgetter("training")
+_REQUIRES_GRAD = operator.attrgetter("requires_grad")
+_GRAD = operator.attrgetter("grad")
+_HOOKS_IN = operator.itemgetter(*_HOOKS)
 
 
 def _hooks_of(modules: Iterable[Module]) -> dict[Module, dict[str, dict[Any, Any]]]:
-    """Copy what hooks there are. Most modules have none, and this runs for each of them at every binding."""
+    """Copy what hooks there are. Most modules have none."""
     found: dict[Module, dict[str, dict[Any, Any]]] = {}
     for module in modules:
-        state = module.__dict__
-        if any([state.get(name) for name in _HOOKS]):  # noqa: C419 - a list is faster than a generator here
-            found[module] = {name: dict(state[name]) for name in _HOOKS if state.get(name)}
+        try:
+            hooks = _HOOKS_IN(module.__dict__)
+        except KeyError:  # a module that was loaded from an older torch
+            hooks = tuple(module.__dict__.get(name) for name in _HOOKS)
+        if any(hooks):
+            found[module] = {name: dict(held) for name, held in zip(_HOOKS, hooks, strict=True) if held}
     return found
 
 
@@ -89,8 +112,8 @@ def _restore_hook_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:
                 now.move_to_end(key)
 
 
-def _restore_parameter(parameter: Parameter, *, requires_grad: bool, had_no_grad: bool) -> None:
+def _restore_parameter(parameter: Parameter, *, requires_grad: bool, had_grad: bool) -> None:
     if parameter.requires_grad != requires_grad:
         parameter.requires_grad_(requires_grad)
-    if had_no_grad:
+    if not had_grad:
         parameter.grad = None

@@ -31,8 +31,9 @@ def shape_before(parameter: torch.Tensor, state: Mapping[str, Any]) -> torch.Siz
 
 
 def slicable(state: Mapping[str, Any], shape: torch.Size) -> list[torch.Tensor]:
-    """List the state tensors that have an element for each element of a parameter of this shape."""
-    return [v for v in state.values() if isinstance(v, torch.Tensor) and v.dim() and v.shape == shape]
+    """List the state tensors with an element for each element of the parameter; none if others have a shape too."""
+    shaped = [value for value in state.values() if not _is_whole(value)]
+    return shaped if all(isinstance(v, torch.Tensor) and v.shape == shape for v in shaped) else []
 
 
 def has_shape(state: Mapping[str, Any]) -> bool:

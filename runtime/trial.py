@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable  # noqa: TC003 - pydantic reads it
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -56,7 +56,7 @@ class Trial(BaseModel):
         if isinstance(value, torch.nn.Module):
             return value
         if not callable(value):
-            raise ValueError(  # noqa: TRY004 - pydantic collects these
+            raise ValueError(
                 f"a model is a torch.nn.Module or a callable without arguments that returns one, "
                 f"and this is of type {type(value).__name__}"
             )
@@ -71,9 +71,7 @@ class Trial(BaseModel):
     @model_validator(mode="after")
     def _task_fits_its_call(self) -> Self:
         given = {"max_steps": self.max_steps, "max_epochs": self.max_epochs}
-        lost = [
-            name for name, value in given.items() if value is not None and not self._names(name)
-        ]
+        lost = [name for name, value in given.items() if value is not None and not self._names(name)]
         if lost:
             raise ValueError(
                 f"{' and '.join(lost)} cannot be passed on: {_name_of(self.task)} has no parameter "

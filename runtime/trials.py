@@ -99,11 +99,9 @@ def _run(
                 yield result
 
 
-def _checked(
-    trials: Iterable[Trial], pool: object, retries: object, timeout: float | None
-) -> list[Trial]:
+def _checked(trials: Iterable[Trial], pool: object, retries: object, timeout: float | None) -> list[Trial]:
     """The trials as a list; complains about everything at once."""
-    given = [trials] if isinstance(trials, Trial) else list(trials)
+    given = list(trials)
     problems = [
         f"trials[{index}] is of type {type(trial).__name__}: write Trial(model=...)"
         for index, trial in enumerate(given)

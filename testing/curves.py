@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 import warnings
@@ -16,6 +17,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
 from .portraits import Portrait, explain_difference, portrait_of, weights_of
+
+
+_Named = Sequence[tuple[str, torch.nn.Parameter]]
 
 
 class Curve(NamedTuple):
@@ -72,17 +76,13 @@ def step_once(
     model: Module, optimizers: Sequence[Optimizer], lr_schedulers: Sequence[Any], number: int
 ) -> None:
     """Make one step with each optimizer, on made-up gradients, and then with each scheduler."""
-    noise = _noise(model)
+    parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     for optimizer in optimizers:
         sparse = isinstance(optimizer, torch.optim.SparseAdam)
-
-        def closure(sparse: bool = sparse) -> torch.Tensor:  # noqa: FBT001, FBT002 - bound in a loop
-            return _made_up_gradients(model, noise, number, sparse=sparse)
-
-        closure()
-        if _needs_closure(optimizer):
-            optimizer.step(closure)  # type: ignore[arg-type]  # LBFGS takes a tensor, too
+        if _needs_closure(type(optimizer)):
+            optimizer.step(functools.partial(_loss, parameters, number, sparse=sparse))  # type: ignore[arg-type]  # LBFGS takes a tensor, too
         else:
+            _set_gradients(parameters, number, sparse=sparse)
             optimizer.step()
     for scheduler in lr_schedulers:
         if isinstance(scheduler, ReduceLROnPlateau):
@@ -93,38 +93,42 @@ def step_once(
             scheduler.step()
 
 
-def _noise(model: Module) -> dict[str, torch.Tensor]:
-    noise = {}
-    for name, parameter in model.named_parameters():
-        waves = torch.arange(parameter.numel(), dtype=torch.float64) + zlib.crc32(name.encode()) % 1000
-        noise[name] = waves.sin().to(parameter.device, parameter.dtype).reshape(parameter.shape)
-    return noise
+@functools.lru_cache(maxsize=4096)
+def _noise(name: str, like: tuple[torch.Size, torch.dtype, torch.device]) -> torch.Tensor:
+    shape, dtype, device = like
+    waves = torch.arange(shape.numel(), dtype=torch.float64) + zlib.crc32(name.encode()) % 1000
+    return waves.sin().to(device, dtype).reshape(shape)
 
 
-def _made_up_gradients(
-    model: Module, noise: dict[str, torch.Tensor], number: int, *, sparse: bool
-) -> torch.Tensor:
-    """Set the gradients of the loss `sum(w * w / 20 + w * noise * cos(number))`, and give that loss."""
-    scale, loss = math.cos(number), torch.zeros(())
+def _pull(name: str, parameter: torch.Tensor, number: int) -> torch.Tensor:
+    return _noise(name, (parameter.shape, parameter.dtype, parameter.device)) * math.cos(number)
+
+
+def _set_gradients(parameters: _Named, number: int, *, sparse: bool) -> None:
+    """Set the gradients of the loss `sum(w * w / 20 + w * noise * cos(number))`."""
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if not parameter.requires_grad:
-                continue
-            pull = noise[name] * scale
-            gradient = parameter / 10 + pull
+        for name, parameter in parameters:
+            gradient = parameter / 10 + _pull(name, parameter, number)
             parameter.grad = gradient.to_sparse() if sparse else gradient
-            loss = loss + ((parameter / 20 + pull) * parameter).sum().float().cpu()
-    return loss
 
 
-def _needs_closure(optimizer: Optimizer) -> bool:
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+def _loss(parameters: _Named, number: int, *, sparse: bool) -> torch.Tensor:
+    """Set those gradients, and give that loss."""
+    _set_gradients(parameters, number, sparse=sparse)
+    with torch.no_grad():
+        parts = [((p / 20 + _pull(name, p, number)) * p).sum().float().cpu() for name, p in parameters]
+    return torch.stack(parts).sum()
+
+
+@functools.cache
+def _needs_closure(kind: type[Optimizer]) -> bool:
+    closure = inspect.signature(kind.step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _options(optimizer: Optimizer) -> Portrait:
     return tuple(
-        tuple((key, _plain(value)) for key, value in group.items() if key not in ("params", "param_names"))
+        tuple((key, _plain(value)) for key, value in sorted(group.items()) if key not in ("params", "param_names"))
         for group in optimizer.param_groups
     )
 

@@ -18,7 +18,8 @@ def die_with_parent(lifeline: int) -> None:
     """Arrange for the end of this process and its process group when the pipe's other end closes.
 
     Args:
-        lifeline: Descriptor of the pipe's reading end.
+        lifeline: Descriptor of the pipe's reading end. No other process may share it, as the kernel
+            keeps one addressee for it.
     """
     if sys.platform != "linux" or not _ask_kernel(lifeline):
         threading.Thread(target=_wait_for_end, args=(lifeline,), daemon=True).start()

@@ -101,7 +101,6 @@ class _Crew:
         self._processes: dict[int, WorkerProcess] = {}
         self._outcomes: deque[Outcome] = deque()
         self._selector = selectors.DefaultSelector()
-        self._lifeline = os.pipe()
         self._briefing = Frame({})
         self._run = 0
 
@@ -216,7 +215,7 @@ class _Crew:
 
     def _start(self, number: int) -> list[Action]:
         try:
-            process = WorkerProcess(self._surroundings, self._lifeline[0])
+            process = WorkerProcess(self._surroundings)
         except OSError as error:
             return self._dispatcher.ended(number, f"no process: {error}", time.monotonic())
         self._processes[number] = process
@@ -271,5 +270,3 @@ class _Crew:
             for process in processes.values():
                 process.bury()
             self._selector.close()
-            for descriptor in self._lifeline:
-                os.close(descriptor)

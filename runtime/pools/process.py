@@ -72,14 +72,16 @@ class WorkerProcess:
 
     Args:
         surroundings: What it inherits.
-        lifeline: Descriptor of the reading end of the pool's lifeline.
 
     Raises:
         OSError: The system gives no process.
     """
 
-    def __init__(self, surroundings: Surroundings, lifeline: int) -> None:
+    def __init__(self, surroundings: Surroundings) -> None:
         ours, theirs = socket.socketpair()
+        # One each: whom the kernel tells of a pipe's end is a property of the pipe's end, not of
+        # the process that holds it.
+        lifeline, self._lifeline = os.pipe()
         self._crash_report = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `bury`
         descriptors = (theirs.fileno(), lifeline, self._crash_report.fileno())
         try:
@@ -100,10 +102,12 @@ class WorkerProcess:
             )
         except BaseException:
             ours.close()
+            os.close(self._lifeline)
             self._crash_report.close()
             raise
         finally:
             theirs.close()
+            os.close(lifeline)
         self.channel = Channel(ours)
         self.pid = self._process.pid
         # Tells of the end even where a process that the worker forked holds its socket open.
@@ -143,6 +147,7 @@ class WorkerProcess:
         self.kill()
         self.channel.close()
         self._crash_report.close()
+        os.close(self._lifeline)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_LONGEST_BURIAL)
         if self.sentinel is not None:

@@ -1,5 +1,8 @@
 """The models of the table: small, of two shapes, with any initial weights."""
 
+import copy
+import functools
+
 import torch
 from torch import nn
 
@@ -20,6 +23,11 @@ SHAPES = {"recorded": (4, 0), "other weights": (4, 1), "other widths": (6, 2)}
 
 
 def make_model(shape: str, matrices_only: bool = False) -> Net:
+    return copy.deepcopy(_template(shape, matrices_only))
+
+
+@functools.cache
+def _template(shape: str, matrices_only: bool) -> Net:
     width, seed = SHAPES[shape]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

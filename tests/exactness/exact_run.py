@@ -4,9 +4,9 @@ import contextlib
 import io
 import itertools
 import pickle
-import random
 import warnings
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +19,7 @@ import rebind
 from rebind.testing.curves import Curve, curve_of, explain_curves
 
 STEPS = 12
+TRANSPORTS = ("same process", "dumps and loads", "another process")
 
 
 class Combination(NamedTuple):
@@ -29,7 +30,16 @@ class Combination(NamedTuple):
     @property
     def shape(self) -> str:
         """The model that this combination is bound to."""
-        return random.Random("|".join(self)).choice(["other weights", "other widths"])
+        return ("other weights", "other widths")[self._number % 2]
+
+    @property
+    def transport(self) -> str:
+        """The transport that this combination takes in the whole table."""
+        return TRANSPORTS[self._number % 3]
+
+    @property
+    def _number(self) -> int:
+        return zlib.crc32("|".join(self).encode())
 
 
 class Verdict(NamedTuple):
@@ -129,30 +139,34 @@ def judge(combination: Combination, transport: str, direct: Curve, rebound: Curv
 
 
 def failure(combination: Combination, transport: str, error: Exception) -> Verdict:
-    refused = isinstance(error, rebind.RebindError) or "not_adoptable" in {
-        line["type"] for line in getattr(error, "errors", list)()
-    }
+    kinds = {line["type"] for line in getattr(error, "errors", list)()}
+    refused = isinstance(error, rebind.RebindError) or bool(kinds & {"not_adoptable", "unrecorded_change"})
     outcome = "refused" if refused else "different"
     return Verdict(combination, transport, outcome, True, f"{type(error).__name__}: {error}")
 
 
-def examine(combination: Combination) -> tuple[list[Verdict], Task | None, Curve | None]:
-    """Compare one combination in this process and through bytes; give what another process needs."""
+def examine(
+    combination: Combination, transports: Sequence[str] = TRANSPORTS
+) -> tuple[list[Verdict], Task | None, Curve | None]:
+    """Compare one combination in this process, as asked; give what another process needs to do so."""
     direct = direct_curve(combination)
     if isinstance(direct, Exception):
         return [Verdict(combination, "", "illegal", message=f"{type(direct).__name__}: {direct}")], None, None
-    try:
-        evaluator = create(combination)
-        verdicts = [judge(combination, "same process", direct, rebound_curve(combination, evaluator))]
-    except Exception as error:
-        return [failure(combination, "same process", error)], None, None
-    try:
-        data = rebind.dumps(evaluator)
-        again = rebound_curve(combination, rebind.loads(data, trusted=True))
-        verdicts.append(judge(combination, "dumps and loads", direct, again))
-    except Exception as error:
-        return [*verdicts, failure(combination, "dumps and loads", error)], None, None
-    return verdicts, Task(combination, data), direct
+    verdicts: list[Verdict] = []
+    task = None
+    for transport in transports:
+        try:
+            evaluator = create(combination)
+            if transport != TRANSPORTS[0]:
+                task = Task(combination, rebind.dumps(evaluator))
+            if transport == TRANSPORTS[1]:
+                evaluator = rebind.loads(task.data, trusted=True)
+            if transport != TRANSPORTS[2]:
+                verdicts.append(judge(combination, transport, direct, rebound_curve(combination, evaluator)))
+        except Exception as error:
+            verdicts.append(failure(combination, transport, error))
+            task = None
+    return verdicts, task if TRANSPORTS[2] in transports else None, direct
 
 
 def work(tasks: bytes) -> bytes:

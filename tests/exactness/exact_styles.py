@@ -229,13 +229,13 @@ def _(t, cls, model, options):
 
 @style("a factory")
 def _(t, cls, model, options):
-    def make_optimizer(model, decay):
+    def make_optimizer(model, decay, **options):
         with_decay = [p for p in model.parameters() if p.ndim > 1]
         without = [p for p in model.parameters() if p.ndim <= 1]
         groups = [{"params": with_decay, "weight_decay": decay}]
         return cls([*groups, {"params": without}] if without else groups, **options)
 
-    yield t(make_optimizer)(model, 0.01)
+    yield t(make_optimizer)(model, 0.01, **options)
 
 
 @style("a factory of parameters")
@@ -247,10 +247,10 @@ def _(t, cls, model, options):
 
 @style("a factory that adds a group later", pass_model=True)
 def _(t, cls, model, options):
-    def make_optimizer(model):
+    def make_optimizer(model, **options):
         return cls(model.body.parameters(), **options)
 
-    optimizer = t(make_optimizer)(model)
+    optimizer = t(make_optimizer)(model, **options)
     optimizer.add_param_group({"params": list(model.head.parameters()), "lr": 0.02})
     yield optimizer
 

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import wait_until_gone
+from conftest import marked_processes, wait_until_gone
 from rebind.evaluator_schema.errors import WorkerDiedError
 from rebind.runtime.pools import Briefing, Fate, Job, LocalPool
 
@@ -45,14 +45,16 @@ def parent(tmp_path):
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
             start_new_session=True,
         )
-        started.append(process)
         workers = {int(pid) for pid in process.stdout.readline().split()}
+        started.append((process, workers))
         assert len(workers) == 2, process.stderr.read()
         return process, workers
 
     yield start
-    for process in started:
+    for process, workers in started:
         process.kill()
+        for pid in workers & marked_processes():
+            os.kill(pid, signal.SIGKILL)
         process.communicate()
 
 
@@ -69,8 +71,8 @@ IDLE = """
 BUSY = """
     pool.start(Briefing("pool_jobs:misbehave"), expected=2)
     pool.submit(Job(0, b"hog " + str(marker).encode()))
-    pool.submit(Job(1, b"hang"))
-    while not marker.exists():
+    pool.submit(Job(1, b"hog " + str(marker).encode() + b"2"))
+    while not marker.exists() or not Path(str(marker) + "2").exists():
         pool.next_outcome(0.01)
     print(*pool.process_ids, flush=True)
     pool.next_outcome()
