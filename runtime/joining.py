@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,7 +18,7 @@ from .matching import Match
 from .suggesting import nearest
 
 # {module or parameter name: the tensors that join}
-Additions = Mapping[str, Sequence[torch.Tensor]]
+Additions = Mapping[str, Iterable[torch.Tensor]]
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def plan(additions: Additions, optimizers: Sequence[Optimizer], match: Match) ->
         for tensor in group["params"]
     }
     taken = set(places)
+    named = {n for o in optimizers for group in o.param_groups for n in group.get("param_names", ())}
     planned: list[Joining] = []
     for name, tensors in additions.items():
-        if isinstance(tensors, torch.Tensor):
+        if isinstance(tensors, torch.Tensor):  # a tensor is iterable, and its rows are no parameters
             raise BindError(f"add_parameters: {name!r} needs a list of tensors, not one; write [tensor]")
         place = _place_of(name, match, places)
         optimizer = optimizers[place.optimizer]
@@ -92,7 +94,9 @@ def plan(additions: Additions, optimizers: Sequence[Optimizer], match: Match) ->
             if id(tensor) not in taken:
                 taken.add(id(tensor))
                 known = match.inventory.names.get(id(tensor)) or _current_name(match.inventory.model, tensor)
-                planned.append(Joining(tensor, known[0] if known else f"{name}+{number}", place))
+                new_name = known[0] if known else _free_name(name, named)
+                named.add(new_name)
+                planned.append(Joining(tensor, new_name, place))
     return planned
 
 
@@ -146,8 +150,8 @@ def _place_of(name: str, match: Match, places: Mapping[int, Place]) -> Place:
         if id(tensor) in places:
             return places[id(tensor)]
     raise BindError(
-        f"add_parameters: no parameter of the module {name!r} is in an optimizer, so there is no group to join; "
-        "name a parameter that is"
+        f"add_parameters: no parameter of the module {name!r} is in an optimizer, so there is no group to "
+        "join; name a parameter that is"
     )
 
 
@@ -180,9 +184,13 @@ def _check(where: str, tensor: Any, optimizer: Optimizer) -> None:
         )
     if isinstance(optimizer, LBFGS) and optimizer.state:
         raise BindError(
-            f"add_parameters: {where} would join LBFGS, whose history so far knows nothing of it; add it before "
-            "training"
+            f"add_parameters: {where} would join LBFGS, whose history so far knows nothing of it; add it "
+            "before training"
         )
+
+
+def _free_name(name: str, named: set[str]) -> str:
+    return next(new for new in (f"{name}+{number}" for number in itertools.count()) if new not in named)
 
 
 def _current_name(model: Module, tensor: torch.Tensor) -> tuple[str, ...]:

@@ -85,8 +85,13 @@ def reinitialise(
 
 def _refuse_empty(optimizers: list[Construction], matched: Match) -> None:
     for index, optimizer in enumerate(optimizers):
-        names = (n for h in holes_in([optimizer]) for n in (h.names if isinstance(h, ParametersHole) else (h.name,)))
-        if not any(matched.found[name] for name in names):
+        names = [
+            n
+            for h in holes_in([optimizer])
+            for n in (h.names if isinstance(h, ParametersHole) else (h.name,))
+        ]
+        # A factory that takes the model itself finds its parameters there.
+        if names and not any(matched.found[name] for name in names):
             raise BindError(
                 f"optimizer {index} ({name_of(optimizer.target)}) would have no parameters to train: none of those "
                 "that were recorded for it are in this model"

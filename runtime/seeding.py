@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

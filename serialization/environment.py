@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 import warnings
+from functools import cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
@@ -90,7 +91,12 @@ def current_version(library: str) -> str | None:
 def _version(library: str) -> str:
     module = sys.modules.get(library)
     version = None if module is None else vars(module).get("__version__")
-    return str(version) if isinstance(version, str) else metadata.version(library)
+    return str(version) if isinstance(version, str) else _installed_version(library)
+
+
+@cache
+def _installed_version(library: str) -> str:
+    return metadata.version(library)
 
 
 def _release(version: str) -> tuple[int, ...]:

@@ -89,7 +89,10 @@ def by_hand(model, expected, style="parameters"):
     if style == "groups":
         groups = [
             {"params": [own[n] for old in RECORDED if not is_bias(old) for n in expected[old]]},
-            {"params": [own[n] for old in RECORDED if is_bias(old) for n in expected[old]], "weight_decay": 0.0},
+            {
+                "params": [own[n] for old in RECORDED if is_bias(old) for n in expected[old]],
+                "weight_decay": 0.0,
+            },
         ]
     else:
         pairs = [(name, parameter) for name, parameter in own.items() if name in flat]
@@ -120,7 +123,8 @@ def assert_equal_models(first, second):
 def assert_equal_groups(ours, theirs, our_model, their_model):
     """Equal groups: the same options, and the same parameters by name in the same order."""
     names = [
-        {id(parameter): name for name, parameter in model.named_parameters()} for model in (our_model, their_model)
+        {id(parameter): name for name, parameter in model.named_parameters()}
+        for model in (our_model, their_model)
     ]
     assert len(ours.param_groups) == len(theirs.param_groups)
     for group, other in zip(ours.param_groups, theirs.param_groups, strict=True):

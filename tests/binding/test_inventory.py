@@ -73,7 +73,9 @@ class HidingModules(nn.Module):
         yield prefix, self
 
 
-@pytest.mark.parametrize("model", [Hiding(), nn.Sequential(HidingModules(), nn.Linear(1, 1))], ids=["names", "modules"])
+@pytest.mark.parametrize(
+    "model", [Hiding(), nn.Sequential(HidingModules(), nn.Linear(1, 1))], ids=["names", "modules"]
+)
 def test_a_class_with_its_own_names_is_asked_for_them(model):
     """Where a class overrides torch's walk (FSDP 1 does), its own is used."""
     assert_like_torch(model)

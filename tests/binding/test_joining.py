@@ -96,7 +96,9 @@ def test_root_parameters_have_a_group_too():
     with bind(evaluator, model) as binding:
         scales = [nn.Parameter(torch.ones(1)) for _ in range(2)]
         binding.add_parameters({"temperature": scales[:1], "": scales[1:]})
-        assert [p is s for p, s in zip(binding.optimizers[0].param_groups[1]["params"][1:], scales, strict=True)]
+        assert [
+            p is s for p, s in zip(binding.optimizers[0].param_groups[1]["params"][1:], scales, strict=True)
+        ]
         assert len(binding.optimizers[0].param_groups[1]["params"]) == 3
 
 

@@ -127,7 +127,9 @@ def test_the_state_of_kept_channels_goes_on_exactly(name, kept):
 
 
 @pytest.mark.parametrize("name", [*OPTIMIZERS, "LBFGS"])
-@pytest.mark.parametrize("surgery", [copy.deepcopy, nn.DataParallel, lambda m: m], ids=["copy", "wrap", "same"])
+@pytest.mark.parametrize(
+    "surgery", [copy.deepcopy, nn.DataParallel, lambda m: m], ids=["copy", "wrap", "same"]
+)
 def test_carrying_everything_is_as_if_nothing_had_happened(name, surgery):
     """Train 6, rebind with state="carry", train 6 equals training 6 and 6 with the same optimizer."""
     kind, options = OPTIMIZERS.get(name, (torch.optim.LBFGS, {"lr": 0.1, "max_iter": 3}))
@@ -313,7 +315,9 @@ def test_kept_indices_may_be_masks_tensors_and_negative_dimensions():
     small.__dict__.update(copy.deepcopy(model).__dict__)
     small.fc1 = nn.Linear(4, 3)  # its values prove nothing
     binding._missing = "ignore"
-    binding.rebind(small, state="slice", kept={"fc1.weight": {-2: mask}, "fc1.bias": {0: torch.tensor([0, 2, 5])}})
+    binding.rebind(
+        small, state="slice", kept={"fc1.weight": {-2: mask}, "fc1.bias": {0: torch.tensor([0, 2, 5])}}
+    )
     assert torch.equal(binding.optimizers[0].state[small.fc1.weight]["momentum_buffer"], expected)
 
 

@@ -182,7 +182,10 @@ TRANSFORMS = {
     "LoRA": (low_rank(bias="all"), _PEFT_NAMES),
     "LoRA with modules_to_save": (
         low_rank(modules_to_save=["fc2"]),
-        {**_PEFT_NAMES, **{f"fc2.{n}": (f"{_PEFT}fc2.modules_to_save.default.{n}",) for n in ("weight", "bias")}},
+        {
+            **_PEFT_NAMES,
+            **{f"fc2.{n}": (f"{_PEFT}fc2.modules_to_save.default.{n}",) for n in ("weight", "bias")},
+        },
     ),
 }
 
