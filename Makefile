@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-long check wheel-test clean
+.PHONY: demo test test-long table check wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
@@ -15,10 +15,14 @@ test: $(VENV)/.test
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
 
+# Every optimizer, parameter style and scheduler form against direct construction: docs/reinitialisation.md.
+table: $(VENV)/.test
+	$(BIN)/python tests/exactness/exact_table.py
+
 check: $(VENV)/.check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy evaluator_schema serialization runtime
+	$(BIN)/mypy evaluator_schema serialization runtime testing
 	$(BIN)/lint-imports
 
 # A wheel and an sdist are built; the wheel goes into an environment that holds nothing else, and is used there.

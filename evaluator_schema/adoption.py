@@ -231,7 +231,7 @@ def _compare_schedulers(scheduler: LRScheduler, kwargs: Mapping[str, Any]) -> No
             raise refusal(scheduler, "its class combines schedulers in a way of its own")
         return  # its parts are adopted, and compared, one by one
     try:
-        again = type(scheduler)(optimizer=stand_in_for(scheduler.optimizer), **kwargs)  # type: ignore[call-arg]  # each class has its own
+        again = type(scheduler)(optimizer=stand_in_for(scheduler.optimizer), **kwargs)
     except Exception as error:
         raise refusal(scheduler, f"its class does not take it again ({error})") from error
     for key in sorted({*vars(scheduler), *vars(again)} - _PROGRESS):

@@ -54,14 +54,18 @@ def has_moved(optimizer: Optimizer) -> bool:
 
 def changed_by_hand(optimizer: Optimizer, schedulers: Iterable[Any]) -> str | None:
     """Say which learning rate is none that a scheduler of the optimizer has set, or give None."""
-    known = [s._last_lr for s in schedulers if getattr(s, "optimizer", None) is optimizer and hasattr(s, "_last_lr")]
+    known = [
+        s._last_lr
+        for s in schedulers
+        if getattr(s, "optimizer", None) is optimizer and hasattr(s, "_last_lr")
+    ]
     for index, group in enumerate(optimizer.param_groups if known else ()):
         set_here = [rates[index] for rates in known if index < len(rates)]
         if set_here and not any(same(group["lr"], rate) for rate in set_here):
             return (
                 f"the learning rate of group {index} of this {type(optimizer).__name__} was changed to "
-                f"{group['lr']} after a scheduler had set it to {set_here[-1]}, and it cannot be told when; change "
-                "it before training, on an optimizer whose schedulers are traced"
+                f"{group['lr']} after a scheduler had set it to {set_here[-1]}, and it cannot be told when; "
+                "change it before training, on an optimizer whose schedulers are traced"
             )
     return None
 

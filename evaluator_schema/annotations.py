@@ -86,7 +86,7 @@ def _fits_too(target: Callable[..., Any], parameter: inspect.Parameter, value: A
     )
 
 
-_TRUTHS = (bool, "bool", bool | None, "bool | None", typing.Optional[bool], "Optional[bool]")  # noqa: UP045 - as found
+_TRUTHS = (bool, "bool", bool | None, "bool | None", "Optional[bool]")
 
 
 def _is_number(value: Any) -> bool:
@@ -163,9 +163,9 @@ def _adapter_of_text(annotation: str, module: str) -> TypeAdapter[Any] | None:
 
 @functools.lru_cache(maxsize=1024)
 def _adapter_of_type(annotation: Any) -> TypeAdapter[Any] | None:
-    for options in ({"config": ConfigDict(arbitrary_types_allowed=True)}, {}):  # data classes have their own
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):  # data classes have their own
         try:
-            return TypeAdapter(annotation, **options)
+            return TypeAdapter(annotation, config=config)
         except Exception:  # noqa: BLE001, S112 - a type that pydantic does not know checks nothing
             continue
     return None

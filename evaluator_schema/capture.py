@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,9 +19,9 @@ from .errors import CaptureError
 from .naming import Names, outermost
 from .problems import Invalid, Problems
 from .recording import Amendment, ModuleArgument, Record, TensorArgument, registry, tick
-from .siblings import reduced_by_plateaus
 from .sharing import Sharing
-from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, leaves, map_container
+from .siblings import reduced_by_plateaus
+from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, leaf_values, map_container
 
 Captured = Construction | Invalid
 Form = Captured | list[Captured]
@@ -100,7 +100,7 @@ def _names_for(records: Sequence[Record], model: Module | None) -> Names:
         roots += [root() for root in record.roots]
         roots += [
             leaf.live()
-            for _, leaf in leaves([record.args, record.kwargs])
+            for leaf in leaf_values([record.args, record.kwargs])
             if isinstance(leaf, ModuleArgument)
         ]
     alive = [root for root in roots if root is not None]
@@ -115,16 +115,16 @@ def _with_inner(records: Sequence[Record]) -> list[Record]:
         record = pending.pop()
         if id(record) not in found:
             found[id(record)] = record
-            pending += [leaf for _, leaf in leaves([record.args, record.kwargs]) if isinstance(leaf, Record)]
+            pending += [
+                leaf for leaf in leaf_values([record.args, record.kwargs]) if isinstance(leaf, Record)
+            ]
     return list(found.values())
 
 
 class _Capturing:
     """One evaluator's worth of records on their way to constructions, with sharing kept."""
 
-    def __init__(
-        self, names: Names, records: _Records, found: Sequence[Record], reduced: set[int]
-    ) -> None:
+    def __init__(self, names: Names, records: _Records, found: Sequence[Record], reduced: set[int]) -> None:
         self.names = names
         self._reduced = reduced
         self._records = records
@@ -132,7 +132,9 @@ class _Capturing:
         self._emitted: set[int] = set()
         self._roots = {id(record) for record in found}
         everything = _with_inner(found)
-        self._schedulers = [s for s in (record.result() for record in everything) if isinstance(s, LRScheduler)]
+        self._schedulers = [
+            s for s in (record.result() for record in everything) if isinstance(s, LRScheduler)
+        ]
         self._pending = {id(record): self._pending_changes(record) for record in everything}
         self._sharing = Sharing(everything, [a for pending in self._pending.values() for a in pending])
 
@@ -173,7 +175,7 @@ class _Capturing:
                 "kwargs": kwargs,
                 "order": record.order + _SHIFT,
                 "changes": changed,
-                "location": f"{os.path.basename(record.file)}:{record.line}" if record.file else None,
+                "location": f"{Path(record.file).name}:{record.line}" if record.file else None,
             },
             context={LIVE: True},
         )
@@ -191,7 +193,7 @@ class _Capturing:
         groups = first.items if isinstance(first, Iterated) else first
         for group in groups if isinstance(groups, list | tuple) else [groups]:
             trained = group.get("params") if isinstance(group, dict) else group
-            for _, leaf in leaves(trained):
+            for leaf in leaf_values(trained):
                 if isinstance(leaf, TensorArgument) and leaf.value is not None and not self._is_hole(leaf):
                     problems.add((), "an optimized tensor is neither a Parameter nor in the model", leaf)
 
@@ -201,7 +203,7 @@ class _Capturing:
         if not isinstance(optimizer, Optimizer) or record.groups is None:
             return
         amended = [a.options for a in (*record.amendments, *self._pending.get(id(record), ()))]
-        given = [leaf for _, leaf in leaves([record.args, record.kwargs, amended])]
+        given = list(leaf_values([record.args, record.kwargs, amended]))
         if any(isinstance(leaf, ModuleArgument) for leaf in given):
             return
         known = {id(leaf.live()) for leaf in given if isinstance(leaf, TensorArgument)}
@@ -209,9 +211,9 @@ class _Capturing:
         if hidden:
             problems.add(
                 (),
-                f"{len(hidden)} parameters of this {type(optimizer).__name__} are not among the arguments of the "
-                "traced call, so they cannot be replaced by those of another model; pass them, or the model, as "
-                "an argument",
+                f"{len(hidden)} parameters of this {type(optimizer).__name__} are not among the arguments of "
+                "the traced call, so they cannot be replaced by those of another model; pass them, or the "
+                "model, as an argument",
                 None,
                 "hidden_parameters",
             )
@@ -247,9 +249,7 @@ class _Capturing:
         if not isinstance(optimizer, Optimizer) or record.groups is None:
             return []
         unseen = has_scheduler(optimizer) and not record.groups.scheduled
-        unseen = unseen or any(
-            s.optimizer is optimizer and registry.get(s) is None for s in self._schedulers
-        )
+        unseen = unseen or any(s.optimizer is optimizer and registry.get(s) is None for s in self._schedulers)
         scheduled = unseen or has_moved(optimizer) or id(optimizer) in self._reduced
         found = changes(record, optimizer, scheduled=scheduled)
         by_hand = changed_by_hand(optimizer, self._schedulers) if scheduled else None

@@ -24,7 +24,15 @@ from .tagging import (
 from .tensors import decode_tensor, dtype_of_name, encode_tensor, name_of_dtype
 from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref
 
-__all__ = ["Context", "NotDeclarativeError", "decode", "encode", "is_declarative", "may_be_called", "register"]
+__all__ = [
+    "Context",
+    "NotDeclarativeError",
+    "decode",
+    "encode",
+    "is_declarative",
+    "may_be_called",
+    "register",
+]
 
 # Where functions live that compute and do nothing else, so that a document may have them called with
 # arguments of its own. `torch.load` and `torch.hub.load` are not among them.
@@ -121,7 +129,12 @@ def _encode_parameters(hole: ParametersHole, _: Context) -> Any:
 def _decode_parameters(held: Any, _: Context) -> ParametersHole:
     if isinstance(held, list):
         return ParametersHole(tuple(_list_of(str, held)))
-    if not isinstance(held, dict) or not {"names"} <= set(held) <= {"names", "named", "model_order", "aliases"}:
+    if not isinstance(held, dict) or not {"names"} <= set(held) <= {
+        "names",
+        "named",
+        "model_order",
+        "aliases",
+    }:
         raise ValueError(f"expected names, named, model_order and aliases, not {held!r:.80}")
     aliases = tuple((name, tuple(_list_of(str, more))) for name, more in held.get("aliases", {}).items())
     return ParametersHole(
@@ -178,7 +191,9 @@ register(
     "$deque",
     deque,
     lambda v, context: [v.maxlen, _items(v, context)],
-    lambda held, context: deque(_decoded_items(held[1], context), None if held[0] is None else _whole(held[0])),
+    lambda held, context: deque(
+        _decoded_items(held[1], context), None if held[0] is None else _whole(held[0])
+    ),
 )
 register(
     "$ordered",
@@ -186,10 +201,10 @@ register(
     lambda v, context: [[encode(key, context), encode(item, context)] for key, item in v.items()],
     lambda held, context: OrderedDict(_decode_dict(held, context)),
 )
+register("$range", range, lambda v, _: [v.start, v.stop, v.step], lambda held, _: range(*_list_of(int, held)))
 register(
-    "$range", range, lambda v, _: [v.start, v.stop, v.step], lambda held, _: range(*_list_of(int, held))
+    "$size", torch.Size, lambda v, _: list(v), lambda held, _: torch.Size(map(_size, _list_of(int, held)))
 )
-register("$size", torch.Size, lambda v, _: list(v), lambda held, _: torch.Size(map(_size, _list_of(int, held))))
 register("$dtype", torch.dtype, lambda v, _: name_of_dtype(v), lambda held, _: dtype_of_name(held))
 register("$device", torch.device, lambda v, _: str(v), _decode_device)
 register(

@@ -97,7 +97,8 @@ def _parts(value: Any) -> dict[Any, Any] | None:
         return _parts_of_function(value)
     if isinstance(value, functools.partial):
         return {"func": value.func, "args": value.args, "keywords": value.keywords}
-    if isinstance(value, type) or type(value).__eq__ is not object.__eq__ or not hasattr(value, "__dict__"):
+    kind: Any = type(value)
+    if isinstance(value, type) or kind.__eq__ is not object.__eq__ or not hasattr(value, "__dict__"):
         return None
     return dict(vars(value))
 
@@ -127,7 +128,8 @@ def _same_tensor(first: torch.Tensor, second: torch.Tensor) -> bool:
         second = second.to(first.device)
     try:
         if first.is_floating_point() or first.is_complex():
-            return bool(((first == second) | ((first != first) & (second != second))).all())
+            both_nan = (first != first) & (second != second)  # noqa: PLR0124 - only NaN differs from itself
+            return bool(((first == second) | both_nan).all())
         return torch.equal(first, second)
     except (RuntimeError, NotImplementedError):  # float8 and the like know no comparison
         return torch.equal(first.view(torch.uint8), second.view(torch.uint8))

@@ -40,7 +40,6 @@ from .values import (
     plain,
 )
 
-
 # In the context of a validation: values are live objects, and no JSON, whatever they look like.
 LIVE = "live"
 

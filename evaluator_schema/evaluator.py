@@ -82,8 +82,9 @@ class Evaluator(Frozen):
         nameless = sum(map(is_unresolved, self.parameter_names()))
         if nameless:
             raise UnresolvedParametersError(
-                f"{nameless} of {len(self.parameter_names())} recorded parameters have no names, so they cannot "
-                f"be found in another model: create the evaluator with {type(self).__name__}(..., model=model), "
+                f"{nameless} of {len(self.parameter_names())} recorded parameters have no names, so they "
+                "cannot be found in another model: create the evaluator with "
+                f"{type(self).__name__}(..., model=model), "
                 "or build the optimizer from model.named_parameters()"
             )
         root = None if self._guessed_root is None else self._guessed_root()
@@ -92,9 +93,9 @@ class Evaluator(Frozen):
         holders = [type(holder).__name__ for holder in holders_of(root)]
         if holders:
             raise UnresolvedParametersError(
-                f"the parameters come from the `parameters()` of a {type(root).__name__} that is itself part of "
-                f"a {holders[0]}, so it is unclear from where their names count: create the evaluator with "
-                f"{type(self).__name__}(..., model=...) and pass the model that will be bound"
+                f"the parameters come from the `parameters()` of a {type(root).__name__} that is itself part "
+                f"of a {holders[0]}, so it is unclear from where their names count: create the evaluator "
+                f"with {type(self).__name__}(..., model=...) and pass the model that will be bound"
             )
         self._guessed_root = None
 

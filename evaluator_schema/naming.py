@@ -33,8 +33,8 @@ class Names:
                 self._names.setdefault(id(tensor), []).append(name)
                 self._places[name] = place
             if given:
-                for name, tensor in root.named_buffers():
-                    self._names.setdefault(id(tensor), []).append(name)
+                for name, buffer in root.named_buffers():
+                    self._names.setdefault(id(buffer), []).append(name)
             self._modules = {id(module): name for name, module in root.named_modules()}
 
     def learn(self, tensor: torch.Tensor, name: str) -> None:

@@ -19,7 +19,7 @@ class Problems:
     def add(self, location: Location, message: str, found: Any = None, kind: str = "spec") -> None:
         """Note one problem."""
         # Braces in a message are pydantic's own placeholders.
-        error = PydanticCustomError(kind, "{message}", {"message": message})  # type: ignore[arg-type]  # the kind is no literal here
+        error = PydanticCustomError(kind, "{message}", {"message": message})
         self._details.append(InitErrorDetails(type=error, loc=location, input=found))
 
     def include(self, location: Location, error: ValidationError) -> None:

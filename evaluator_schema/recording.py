@@ -36,8 +36,11 @@ _FINITE_ITERATORS: tuple[type[Any], ...] = (
     itertools.takewhile,
     itertools.zip_longest,
     *(type(iter(some)) for some in ([0], (0,), {0: 0}, {0}, {0: 0}.values(), {0: 0}.items(), range(1), "a")),
-    *(type(reversed(some)) for some in ([0], {0: 0}, {0: 0}.values(), {0: 0}.items(), range(1), deque())),
-    *(type(iter(some)) for some in (deque(), OrderedDict(), b"a", bytearray(b"a"), range(1 << 70))),
+    *(
+        type(iter(some))
+        for some in (deque[int](), OrderedDict[int, int](), b"a", bytearray(b"a"), range(1 << 70))
+    ),
+    *(type(reversed(some)) for some in ([0], {0: 0}, {0: 0}.values(), {0: 0}.items(), deque[int]())),
 )
 _MODULE_GENERATORS = (Module.parameters.__code__, Module.named_parameters.__code__)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .recording import Amendment, Record, TensorArgument
-from .values import Shared, leaves
+from .values import Shared, leaf_values
 
 
 class Sharing:
@@ -27,10 +27,10 @@ class Sharing:
         counts: Counter[int] = Counter()
         for record in sorted(records, key=lambda record: record.order):
             self._originals.update(record.originals)
-            for _, leaf in leaves([record.args, record.kwargs, *(a.options for a in record.amendments)]):
+            for leaf in leaf_values([record.args, record.kwargs, *(a.options for a in record.amendments)]):
                 self._count(leaf, counts)
         for amendment in pending:
-            for _, leaf in leaves(amendment.options):
+            for leaf in leaf_values(amendment.options):
                 self._count(leaf, counts)
         several = [key for key in self._first if counts[key] > 1]
         self._numbers = {key: number for number, key in enumerate(several)}

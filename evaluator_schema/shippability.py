@@ -57,7 +57,9 @@ class _Walk:
             self._left -= 1
         self._seen[id(value)] = value
         if isinstance(value, io.IOBase) and not isinstance(value, io.BytesIO | io.StringIO):
-            yield f"{path} is an open file ({value!r}), which cannot be serialized; open it inside the function"
+            yield (
+                f"{path} is an open file ({value!r}), which cannot be serialized; open it inside the function"
+            )
         elif isinstance(value, types.FunctionType):
             yield from self._function(value, path)
         elif isinstance(value, type):
@@ -90,7 +92,7 @@ class _Walk:
             if name != "__wrapped__":
                 yield from self.problems(held, f"{path}.{name}")
         if "__wrapped__" in vars(function):
-            yield from self.problems(function.__wrapped__, path)  # type: ignore[attr-defined]  # it is in its vars
+            yield from self.problems(vars(function)["__wrapped__"], path)
         for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             yield from self.problems(default, f"a default of {path}")
 
@@ -110,10 +112,10 @@ class _Walk:
         for name, item in list(vars(cls).items()):
             if name in _NOT_SENT:
                 continue
-            item = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
-            is_slot = isinstance(item, types.MemberDescriptorType | types.GetSetDescriptorType)
-            if isinstance(item, types.FunctionType | type) or (plain and not is_slot):
-                yield from self.problems(item, f"{path}.{name}")
+            held = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
+            is_slot = isinstance(held, types.MemberDescriptorType | types.GetSetDescriptorType)
+            if isinstance(held, types.FunctionType | type) or (plain and not is_slot):
+                yield from self.problems(held, f"{path}.{name}")
 
     def _object(self, value: Any, path: str) -> Iterator[str]:
         if type(value).__module__ == "numpy" or hasattr(value, "__cuda_array_interface__"):
@@ -146,8 +148,8 @@ class _Walk:
 
 # Kinds that pickle alone refuses and cloudpickle does not.
 _PICKLED_BY_CLOUDPICKLE = (
-    types.CodeType, types.CellType, types.GetSetDescriptorType, types.MappingProxyType, property, staticmethod,
-    classmethod, memoryview, type({}.keys()), type({}.values()), type({}.items()),
+    types.CodeType, types.CellType, types.GetSetDescriptorType, types.MappingProxyType, property,
+    staticmethod, classmethod, memoryview, type({}.keys()), type({}.values()), type({}.items()),
     *(type(getattr(OrderedDict(), view)()) for view in ("keys", "values", "items")),
 )  # fmt: skip
 _MARK = "\0"

@@ -41,8 +41,8 @@ def _problems(schedulers: Iterable[Any]) -> Iterator[CaptureError]:
         if untraced and len(siblings) > 1 and not _order_is_free(optimizer, siblings):
             yield refusal(
                 untraced[0],
-                f"it shares its {type(optimizer).__name__} with other schedulers, and what they do depends on "
-                "the order in which they were built",
+                f"it shares its {type(optimizer).__name__} with other schedulers, and what they do depends "
+                "on the order in which they were built",
             )
 
 
@@ -83,7 +83,7 @@ def _may_have_reduced(scheduler: LRScheduler) -> bool:
 
 
 def reduced_by_plateaus(schedulers: Iterable[Any]) -> set[int]:
-    """Give the ids of the optimizers whose learning rate a plateau among these schedulers may have reduced."""
+    """Give the ids of the optimizers whose learning rate a plateau among these may have reduced."""
     return {
         id(optimizer)
         for optimizer, siblings in _by_optimizer(schedulers)
@@ -132,7 +132,7 @@ def _state_after(optimizer: Optimizer, order: list[LRScheduler], records: dict[i
         arguments = [_filled(value, built) for value in record.args]
         options = {key: _filled(value, built) for key, value in record.kwargs.items()}
         built[id(scheduler)] = record.target(*arguments, **options)
-    options = [{k: v for k, v in group.items() if k != "params"} for group in stand_in.param_groups]
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in stand_in.param_groups]
     # What a part last set is only a report: the whole that holds it decides when it sets anything next.
     parts = {id(part) for scheduler in order for part in getattr(scheduler, "_schedulers", ())}
     states = [
@@ -143,7 +143,7 @@ def _state_after(optimizer: Optimizer, order: list[LRScheduler], records: dict[i
         }
         for scheduler in sorted(order, key=id)
     ]
-    return options, states
+    return groups, states
 
 
 def _filled(value: Any, built: dict[int, Any]) -> Any:

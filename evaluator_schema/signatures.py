@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,23 +14,58 @@ Location = tuple[str | int, ...]
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _KEYWORD = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
-_cache: WeakKeyDictionary[Any, inspect.Signature | None] = WeakKeyDictionary()
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+class _Shape:
+    """What of a signature decides whether a call fits, taken out of it once."""
+
+    def __init__(self, signature: inspect.Signature) -> None:
+        parameters = signature.parameters.values()
+        kinds = {parameter.kind for parameter in parameters}
+        self.positional = [item.name for item in parameters if item.kind in _POSITIONAL]
+        self.keywords = frozenset(item.name for item in parameters if item.kind in _KEYWORD)
+        self.takes_more = (inspect.Parameter.VAR_POSITIONAL in kinds, inspect.Parameter.VAR_KEYWORD in kinds)
+        self.required = frozenset(
+            item.name
+            for item in parameters
+            if item.default is inspect.Parameter.empty and item.kind not in _VARIADIC
+        )
+
+    def fits(self, given: int, kwargs: Mapping[str, Any]) -> bool:
+        """Tell whether a call with so many positional arguments and these others fits."""
+        if given > len(self.positional) and not self.takes_more[0]:
+            return False
+        by_position = self.positional[:given]
+        names = kwargs.keys()
+        if not self.takes_more[1] and not names <= self.keywords:
+            return False
+        if any(name in kwargs and name in self.keywords for name in by_position):
+            return False
+        return self.required <= {*by_position, *names}
+
+
+_cache: WeakKeyDictionary[Any, tuple[inspect.Signature, _Shape] | None] = WeakKeyDictionary()
 
 
 def signature_of(target: Callable[..., Any]) -> inspect.Signature | None:
     """Give the signature of a callable, or None where Python cannot tell it (some C functions)."""
+    known = _known_of(target)
+    return None if known is None else known[0]
+
+
+def _known_of(target: Callable[..., Any]) -> tuple[inspect.Signature, _Shape] | None:
     try:
         return _cache[target]
     except (KeyError, TypeError):
         pass
     try:
-        found = inspect.signature(target)
+        signature = inspect.signature(target)
+        found = (signature, _Shape(signature))
     except (TypeError, ValueError):
         found = None
-    try:
+    with contextlib.suppress(TypeError):  # an object that cannot be hashed or referred to weakly
         _cache[target] = found
-    except TypeError:  # an object that cannot be hashed or referred to weakly
-        pass
     return found
 
 
@@ -50,10 +86,10 @@ def misfits(
     target: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[tuple[Location, str]]:
     """List everything that keeps `target(*args, **kwargs)` from being called, each with its place."""
-    signature = signature_of(target)
-    if signature is None:
+    known = _known_of(target)
+    if known is None or known[1].fits(len(args), kwargs):
         return []
-    return _compare(name_of(target), signature, len(args), kwargs)
+    return _compare(name_of(target), known[0], len(args), kwargs)
 
 
 def _compare(

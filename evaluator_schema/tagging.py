@@ -141,8 +141,8 @@ def path_or_raise(value: Any) -> str:
     path = import_path(value)
     if path is None:
         raise NotDeclarativeError(
-            f"{value!r} has no import path, so JSON cannot carry it; use a function or class at the top level "
-            "of an importable module, or write the evaluator with dumps or save, which pickle it"
+            f"{value!r} has no import path, so JSON cannot carry it; use a function or class at the top "
+            "level of an importable module, or write the evaluator with dumps or save, which pickle it"
         )
     return path
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self, cast
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     ModelWrapValidatorHandler,
     PlainSerializer,
     SerializationInfo,
@@ -115,8 +116,8 @@ class TorchEvaluator(Evaluator):
             and a dict of further information.
         training_step: In place of `criterion`: `training_step(batch, model)`, which gives the loss, a
             tuple with the loss first, or a mapping with `loss`.
-        model: The model whose parameters are optimized. It is only asked for their names, and not kept. Needed
-            where the optimizer was built from a plain list or from several modules' parameters.
+        model: The model whose parameters are optimized. It is only asked for their names, and not kept.
+            Needed where the optimizer was built from a plain list or from several modules' parameters.
 
     Raises:
         ValidationError: Anything is wrong with the above; every problem is told at its path.
@@ -145,7 +146,7 @@ class TorchEvaluator(Evaluator):
     evaluating_func: Importable = None
     training_step: Importable = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the order is a contract
         self,
         training_func: Callable[..., Any],
         optimizers: Any,
@@ -166,7 +167,9 @@ class TorchEvaluator(Evaluator):
             "evaluating_func": evaluating_func,
             "training_step": training_step,
         }
-        self.__pydantic_validator__.validate_python(fields, self_instance=self, context={"model": model, LIVE: True})
+        self.__pydantic_validator__.validate_python(
+            fields, self_instance=self, context={"model": model, LIVE: True}
+        )
 
     # With this mark, `model_validate` fills the fields itself and does not come through `__init__`.
     __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # pydantic's own mark
@@ -259,7 +262,7 @@ class TorchEvaluator(Evaluator):
             )
         return function
 
-    model_config = {"validate_default": True}
+    model_config = ConfigDict(validate_default=True)
 
 
 def _placeable(live: Any, captured: Any) -> Any:
@@ -314,8 +317,8 @@ def _check_references(schedulers: Any, optimizers: Any, problems: Problems) -> N
             if leaf.order not in driven | inside:
                 problems.add(
                     (*at, *path),
-                    f"this refers to construction {leaf.order}, which is neither an optimizer nor a scheduler of "
-                    f"this evaluator; known are {sorted(driven | inside)}",
+                    f"this refers to construction {leaf.order}, which is neither an optimizer nor a "
+                    f"scheduler of this evaluator; known are {sorted(driven | inside)}",
                     leaf.order,
                     "foreign_optimizer",
                 )

@@ -129,7 +129,7 @@ class _Traced:
 _wrappers: WeakValueDictionary[int, _Traced] = WeakValueDictionary()
 
 
-def _make_recording(cls: type) -> type:
+def _make_recording(cls: Any) -> Any:
     """Let a class that is being defined record its own constructions; it stays the class it is."""
     original = cls.__init__
 
@@ -148,7 +148,7 @@ def _make_recording(cls: type) -> type:
         _record_call(type(self), initialise, args, kwargs)
 
     __init__._rebind_records = True  # type: ignore[attr-defined]  # the mark that `_records_itself` reads
-    cls.__init__ = __init__  # type: ignore[misc]  # the class is the caller's, and being defined
+    cls.__init__ = __init__
     return cls
 
 

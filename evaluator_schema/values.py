@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import types
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,6 +115,8 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
     does to it never reaches the record.
     """
     kind = type(value)
+    if _is_leaf(kind):
+        return value
     if kind in (list, tuple, set, frozenset):
         return kind(each(item) for item in value)
     if kind is dict:
@@ -155,15 +157,58 @@ def leaves(value: Any) -> list[tuple[tuple[str | int, ...], Any]]:
 
 
 def _collect(value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[str | int, ...], Any]]) -> None:
+    if _is_leaf(type(value)):
+        found.append((path, value))
+        return
     value = plain(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, list | tuple | set | frozenset | deque):
+        for index, item in enumerate(value):
+            if _is_leaf(type(item)):
+                found.append(((*path, index), item))
+            else:
+                _collect(item, (*path, index), found)
+    elif isinstance(value, Mapping):
         for key, item in value.items():
             _collect(item, (*path, key if isinstance(key, str | int) else repr(key)), found)
-    elif isinstance(value, list | tuple | set | frozenset | deque):
-        for index, item in enumerate(value):
-            _collect(item, (*path, index), found)
     else:
         found.append((path, value))
+
+
+def leaf_values(value: Any) -> list[Any]:
+    """List what `leaves` lists, without the paths, which cost more than everything else."""
+    found: list[Any] = []
+    _gather((value,), found)
+    return found
+
+
+def _gather(values: Iterable[Any], found: list[Any]) -> None:
+    for value in values:
+        if _is_leaf(type(value)):
+            found.append(value)
+            continue
+        held = plain(value)
+        if isinstance(held, list | tuple | set | frozenset | deque):
+            _gather(held, found)
+        elif isinstance(held, Mapping):
+            _gather(held.values(), found)
+        else:
+            found.append(held)
+
+
+_CONTAINERS = (Mapping, list, tuple, set, frozenset, deque, Iterated, Shared, InPlace)
+# Which types are leaves: asking for each value anew would be most of the cost of large optimizers.
+_LEAVES: dict[type, bool] = {}
+# Types that live as long as the process; remembering a user's class would keep it alive.
+_LASTING = frozenset({"builtins", "torch", __name__.partition(".")[0]})
+
+
+def _is_leaf(kind: type) -> bool:
+    known = _LEAVES.get(kind)
+    if known is None:
+        known = not issubclass(kind, _CONTAINERS)
+        if kind.__module__.partition(".")[0] in _LASTING:
+            _LEAVES[kind] = known
+    return known
 
 
 def copy_tensor(tensor: torch.Tensor) -> torch.Tensor:

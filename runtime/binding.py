@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -18,13 +19,19 @@ from .budget import Budget, check_limit
 from .carrying import Carried, Carrier
 from .devices import device_of, moved
 from .evaluation import Evaluation, evaluation_of
+from .events import Listener, Listeners
+from .handles import Handle
 from .inventory import Inventory
 from .joining import Additions, Joined, Joining, join, leave, plan
 from .kept import Kept
+from .loss_patches import watching_losses
 from .matching import Match, Missing, Report
+from .patching import Patchable, Patches
 from .reinitialise import Reinitialised, reinitialise
 from .renaming import Rename
 from .restoring import Pristine
+from .resuming import capture_state, restore_state
+from .training_progress import showing_training
 
 State = Literal["fresh", "carry", "slice"]
 _STATES = ("fresh", "carry", "slice")
@@ -71,7 +78,7 @@ def bind(
         ...     train,
         ...     optimizer,
         ...     torch.nn.functional.mse_loss,
-        ...     evaluating_func=lambda model: -float(model(torch.ones(1, 2)).abs()),
+        ...     evaluating_func=lambda model: -float(model(torch.ones(1, 2)).detach().abs()),
         ... )
         >>> with bind(evaluator, torch.nn.Linear(2, 1)) as binding:
         ...     binding.train(max_steps=50)
@@ -92,7 +99,7 @@ def bind(
     return Binding(evaluator, model, rename=rename, missing=missing)
 
 
-class Binding:
+class Binding(Patchable):
     """An evaluator on a model. Made by `bind`; gives the model back as it was when it is closed."""
 
     def __init__(
@@ -105,6 +112,10 @@ class Binding:
         self._additions: list[Joined] = []
         self._carried = Carried()
         self._closed = False
+        self._steps = 0
+        self._budget: Budget | None = None
+        self._listeners = Listeners()
+        self._patches = Patches(evaluator.criterion or evaluator.training_step)
         inventory = Inventory(model)
         self._pristine = Pristine(inventory)
         try:
@@ -112,6 +123,7 @@ class Binding:
         except BaseException:
             self._pristine.restore()
             raise
+        self._patches.attach(model, self.optimizers)
         self._warn_if_frozen()
 
     @property
@@ -136,8 +148,14 @@ class Binding:
 
     @property
     def criterion(self) -> Any:
-        """What the training function gets as its third argument: the criterion, or the training step."""
-        return self._evaluator.criterion or self._evaluator.training_step
+        """What the training function gets as its third argument: criterion or training step, with patches."""
+        patched = self._patches.criterion
+        return patched if patched is not None and patched.is_patched else self._patches.original
+
+    @property
+    def steps(self) -> int:
+        """How many steps the busiest optimizer has made in all trainings of this binding."""
+        return self._steps + (0 if self._budget is None else self._budget.steps)
 
     @property
     def dummy_input(self) -> Any:
@@ -160,14 +178,15 @@ class Binding:
         nothing: the binding goes on as it was.
 
         Args:
-            model: The model. Where it shares modules with the one so far, the hooks that it has now are its own.
-            rename: From recorded parameter names to the model's. By default, as the model so far was bound, as far
-                as its names are still there.
-            state: `"fresh"` starts anew. `"carry"` goes on: parameter groups keep their options, schedulers their
-                progress, and parameters of unchanged shape their optimizer state. `"slice"` does so too,
-                and a parameter that lost channels keeps the state of those that are left.
+            model: The model. Where it shares modules with the one so far, the hooks that it has now are its
+                own.
+            rename: From recorded parameter names to the model's. By default, as the model so far was bound,
+                as far as its names are still there.
+            state: `"fresh"` starts anew. `"carry"` goes on: parameter groups keep their options, schedulers
+                their progress, and parameters of unchanged shape their optimizer state. `"slice"` does so
+                too, and a parameter that lost channels keeps the state of those that are left.
             kept: With `"slice"`, which channels are left: `{parameter name: {dimension: kept indices}}`. Not
-                needed where the values of the parameter prove it: each slice is found once in the old parameter.
+                needed where the values prove it: each slice is found once in the old parameter.
 
         Returns:
             This binding.
@@ -191,12 +210,14 @@ class Binding:
         except BaseException:
             now.restore()
             raise
+        self._patches.detach()
         pristine = Pristine(inventory, earlier=self._pristine)
         self._pristine.restore(except_for=pristine)
         self._model, self._built, self._pristine, self._carried = model, built, pristine, carried
         self._rename = self._rename if rename is None else rename
         for addition, items in staying.items():
             addition.joined = items
+        self._patches.attach(model, self.optimizers)
         self._warn_if_frozen()
         return self
 
@@ -204,8 +225,9 @@ class Binding:
         """Let new parameters (scales of a quantizer, adaptors) train with those that are optimized already.
 
         Each joins the parameter group of the parameter that is named, or of the first parameter of the
-        module that is named and is optimized; the model itself is named `""`. It trains with the options of that
-        group, and the schedulers of that group drive it. A tensor that is optimized already does not join again.
+        module that is named and is optimized; the model itself is named `""`. It trains with the options of
+        that group, and the schedulers of that group drive it. A tensor that is optimized already does not
+        join again.
 
         Args:
             additions: The tensors by the name of a parameter or module.
@@ -229,14 +251,18 @@ class Binding:
         max_steps: int | None = None,
         max_epochs: int | None = None,
         timeout: float | None = None,
+        *,
+        progress: bool | None = None,
     ) -> None:
         """Run the training function on the model.
 
         Args:
             max_steps: Stop after exactly this many steps of each optimizer, also where the function does not
                 count them. 0 trains nothing.
-            max_epochs: Stop after this many epochs; the function must take it, since nobody else sees an epoch.
+            max_epochs: Stop after this many epochs; the function must take it, since nobody else sees
+                an epoch.
             timeout: Begin no further step after this many seconds.
+            progress: Whether to show a live bar; None shows one on a terminal once the training takes long.
 
         Raises:
             TrainingError: A limit is no number from 0 up, or the function cannot keep `max_epochs`.
@@ -250,8 +276,8 @@ class Binding:
         takes = options_of(function)
         if max_epochs is not None and "max_epochs" not in takes:
             raise TrainingError(
-                "max_epochs was given, and training_func does not take it; add the argument max_epochs, or limit "
-                "the training with max_steps"
+                "max_epochs was given, and training_func does not take it; add the argument max_epochs, or "
+                "limit the training with max_steps"
             )
         if 0 in (max_steps, max_epochs) or timeout == 0:
             return
@@ -260,13 +286,37 @@ class Binding:
             "max_steps": max_steps,
             "max_epochs": max_epochs,
         }
-        with Budget(self._model, self.optimizers, max_steps, timeout):
+        with showing_training(self._listeners, progress), self._counting(max_steps, timeout):
             function(
                 self._model,
                 self._built.optimizers,
-                self.criterion,
+                self._patches.criterion,
                 **{name: value for name, value in options.items() if name in takes},
             )
+
+    def stop(self) -> None:
+        """End the training that is running, before its next step. Safe to call from a task or another thread."""
+        if self._budget is not None:
+            self._budget.stop()
+
+    def on_event(self, listener: Listener) -> Handle:
+        """Call `listener(event)` for the begin and end of each training and for each step, with its loss."""
+        self._require_open()
+        return self._listeners.add(listener)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give what a training needs to go on: model, optimizers, schedulers, steps done, random generators."""
+        self._require_open()
+        return capture_state(self._model, self.optimizers, self.lr_schedulers, self.steps)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state_dict` was taken, to the bit.
+
+        Raises:
+            BindError: The state is of other optimizers, schedulers or shapes, or the binding is closed.
+        """
+        self._require_open()
+        self._steps = restore_state(state, self._model, self.optimizers, self.lr_schedulers)
 
     def finetune(self) -> None:
         """Run the training function for as long as it wants to.
@@ -293,6 +343,8 @@ class Binding:
         """Give the model back as it was, apart from what training changed in its weights and buffers."""
         if not self._closed:
             self._closed = True
+            self.stop()
+            self._patches.close()
             for addition in reversed(self._additions.copy()):
                 addition.revert()
             self._pristine.restore()
@@ -312,6 +364,27 @@ class Binding:
     def __repr__(self) -> str:
         state = " (closed)" if self._closed else ""
         return f"<Binding of {type(self._evaluator).__name__} to {type(self._model).__name__}{state}>"
+
+    @contextmanager
+    def _counting(self, max_steps: int | None, timeout: float | None) -> Iterator[None]:
+        """Count the steps of one training, stop it in time, and tell the listeners."""
+        if self._budget is not None:
+            raise TrainingError("this binding is training already; a training cannot start another one")
+        criterion = self._patches.criterion
+
+        def tell_step(steps: int) -> None:
+            loss = criterion.last_loss if criterion is not None else None
+            self._listeners.tell("step", self._steps + steps, loss=loss)
+
+        budget = self._budget = Budget(self._model, self.optimizers, max_steps, timeout, tell_step)
+        self._listeners.begin(self._steps, max_steps)
+        try:
+            with budget, watching_losses(criterion, self._listeners):
+                yield
+        finally:
+            self._steps += budget.steps
+            self._budget = None
+            self._listeners.tell("end", self._steps)
 
     def _build(self, inventory: Inventory, rename: Rename | None) -> Reinitialised:
         current = self._built.match if hasattr(self, "_built") else None
@@ -375,8 +448,8 @@ class Binding:
         for index, optimizer in enumerate(self.optimizers):
             if not any(p.requires_grad for group in optimizer.param_groups for p in group["params"]):
                 _log.warning(
-                    "optimizer %d (%s) will change nothing: all of its parameters are frozen (requires_grad is "
-                    "False); let others train with binding.add_parameters",
+                    "optimizer %d (%s) will change nothing: all of its parameters are frozen (requires_grad "
+                    "is False); let others train with binding.add_parameters",
                     index,
                     type(optimizer).__name__,
                 )

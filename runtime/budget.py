@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,9 +11,10 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from ..evaluator_schema.errors import TrainingError
+from .step_tasks import is_skipped
 
 
-class _BudgetSpent(BaseException):  # noqa: N818 - it is no error
+class _BudgetSpent(BaseException):
     """Ends the training function. No `Exception`, so that a loop's own `except Exception` lets it through."""
 
 
@@ -29,6 +30,7 @@ class Budget:
         optimizers: Its optimizers.
         max_steps: How many steps each optimizer may make; None for no limit.
         timeout: Seconds after which no further step is begun; None for no limit.
+        on_step: Called after each step of the busiest optimizer, with the number of its steps.
     """
 
     def __init__(
@@ -37,12 +39,15 @@ class Budget:
         optimizers: Sequence[Optimizer],
         max_steps: int | None = None,
         timeout: float | None = None,
+        on_step: Callable[[int], None] | None = None,
     ) -> None:
         self._model = model
         self._optimizers = list(optimizers)
         self._max_steps = max_steps
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._counts = dict.fromkeys(map(id, optimizers), 0)
+        self._on_step = on_step
+        self._stopped = False
         self._handles: list[Any] = []
         self._forward_handle: Any = None
 
@@ -51,11 +56,14 @@ class Budget:
         """How many steps the busiest optimizer has made."""
         return max(self._counts.values(), default=0)
 
+    def stop(self) -> None:
+        """Let no further step begin."""
+        self._stopped = True
+
     def __enter__(self) -> Self:
-        if self._max_steps is not None or self._deadline is not None:
-            for optimizer in self._optimizers:
-                self._handles.append(optimizer.register_step_pre_hook(self._before))
-                self._handles.append(optimizer.register_step_post_hook(self._after))
+        for optimizer in self._optimizers:
+            self._handles.append(optimizer.register_step_pre_hook(self._before))
+            self._handles.append(optimizer.register_step_post_hook(self._after))
         return self
 
     def __exit__(
@@ -72,22 +80,26 @@ class Budget:
         return isinstance(error, _BudgetSpent)
 
     def _before(self, optimizer: Optimizer, *_: Any) -> None:
-        if self._is_late() or self._counts[id(optimizer)] == self._max_steps:
+        if self._is_over() or self._counts[id(optimizer)] == self._max_steps:
             raise _BudgetSpent
 
     def _after(self, optimizer: Optimizer, *_: Any) -> None:
+        if is_skipped(optimizer):
+            return
+        steps = self.steps
         self._counts[id(optimizer)] += 1
-        if self._is_late():
-            raise _BudgetSpent
-        if self._forward_handle is None and all(n == self._max_steps for n in self._counts.values()):
+        if self._on_step is not None and self.steps > steps:
+            self._on_step(self.steps)
+        done = all(count == self._max_steps for count in self._counts.values())
+        if self._forward_handle is None and (done or self._is_over()):
             self._forward_handle = self._model.register_forward_pre_hook(self._before_forward)
 
     def _before_forward(self, model: Module, _: Any) -> None:
         if model.training:
             raise _BudgetSpent
 
-    def _is_late(self) -> bool:
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def _is_over(self) -> bool:
+        return self._stopped or (self._deadline is not None and time.monotonic() >= self._deadline)
 
 
 def check_limit(name: str, value: float | None, kinds: type | tuple[type, ...]) -> None:

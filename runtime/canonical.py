@@ -85,6 +85,7 @@ def is_split(names: Iterable[str]) -> bool:
 def is_auxiliary(name: str) -> bool:
     """Tell whether a parameter belongs to what a wrapper keeps beside the model that it trains.
 
-    Sources: nvidia-modelopt's distillation (`_teacher_model.`), peft's `modules_to_save` (`original_module.`).
+    Sources: nvidia-modelopt's distillation (`_teacher_model.`), peft's `modules_to_save`
+    (`original_module.`).
     """
     return not _AUXILIARY.isdisjoint(name.split("."))

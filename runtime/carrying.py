@@ -15,7 +15,7 @@ from .canonical import is_split
 from .kept import Kept, check_known, check_shape, proven, told
 from .matching import Match
 from .placing import placed
-from .slicing import has_shape, shape_before, slicable, sliced
+from .slicing import Selection, has_shape, shape_before, slicable, sliced
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,15 @@ class Carrier:
             _carry_progress(index, old_scheduler, new_scheduler, memo)
 
     def _carry_state(self, old: Optimizer, new: Optimizer, memo: dict[int, Any]) -> None:
-        for parameter, state in old.state.items():
-            if not isinstance(parameter, torch.Tensor):
-                new.state[parameter] = copy.deepcopy(state, dict(memo))
+        entries: Mapping[Any, Any] = old.state
+        for key, state in entries.items():
+            if not isinstance(key, torch.Tensor):  # optimizers outside torch keep some under plain keys
+                new.state[key] = copy.deepcopy(state, dict(memo))
                 continue
-            for successor in self._successors.get(id(parameter), ()):
-                moved = self._moved(parameter, state, successor)
+            for successor in self._successors.get(id(key), ()):
+                moved = self._moved(key, state, successor)
                 if moved is not None:
-                    new.state[successor.tensor] = _placed(moved, parameter, successor.tensor)
+                    new.state[successor.tensor] = _placed(moved, key, successor.tensor)
 
     def _moved(self, old: torch.Tensor, state: Mapping[str, Any], new: Successor) -> dict[str, Any] | None:
         """Give the state that a successor starts with; None if it starts anew."""
@@ -116,7 +117,7 @@ class Carrier:
             return dict(state)
         if not self._slices:
             return None
-        selection = {}
+        selection: Selection = {}
         if known is not None:
             selection = told(new.name, known, before)
             check_shape(new.name, before, after, selection)
@@ -132,17 +133,17 @@ class Carrier:
         before = [parameter for group in old.param_groups for parameter in group["params"]]
         after = [parameter for group in new.param_groups for parameter in group["params"]]
         followed = [self._successors.get(id(parameter), ()) for parameter in before]
-        same = [s[0].tensor if len(s) == 1 else None for s in followed]
-        if len(same) != len(after) or any(
+        same = [s[0].tensor for s in followed if len(s) == 1]
+        if not len(same) == len(before) == len(after) or any(
             s is not a or b.shape != a.shape for s, a, b in zip(same, after, before, strict=True)
         ):
             raise BindError(
-                f"optimizer {index}: LBFGS keeps one history over all of its parameters, and some of them changed; "
-                "rebind with state='fresh'"
+                f"optimizer {index}: LBFGS keeps one history over all of its parameters, and some of them "
+                "changed; rebind with state='fresh'"
             )
         for state in old.state.values():
             new.state[after[0]] = _placed(state, before[0], after[0])
-        self.carried.whole += [s[0].name for s in followed]
+        self.carried.whole += [successor.name for found in followed for successor in found]
 
 
 def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
@@ -155,6 +156,7 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
     pairs: list[tuple[torch.Tensor, Successor]] = []
     for name, before in old.found.items():
         after = new.found.get(name, ())
+        steps: list[tuple[str, tuple[str, ...]]]
         if len(before) > 1 and len(before) == len(after):
             steps = [(b, (a,)) for b, a in zip(before, after, strict=True)]
         elif len(before) == 1 and not is_split(after):
@@ -168,8 +170,8 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
                 origins.setdefault(id(tensor), set()).add(id(parameter))
                 pairs.append((parameter, Successor(new_name, (name, new_name, old_name), tensor)))
     found: dict[int, list[Successor]] = {}
-    for parameter, successor in pairs:
-        followers = found.setdefault(id(parameter), [])
+    for old_parameter, successor in pairs:
+        followers = found.setdefault(id(old_parameter), [])
         alone = len(origins[id(successor.tensor)]) == 1
         if alone and not any(other.tensor is successor.tensor for other in followers):
             followers.append(successor)
@@ -215,6 +217,6 @@ def _carry_progress(index: int, old: Any, new: Any, memo: dict[int, Any]) -> Non
         new.load_state_dict(copy.deepcopy(old.state_dict(), dict(memo)))
     except Exception as error:
         raise BindError(
-            f"scheduler {index} ({type(old).__name__}) cannot go on with the state of its predecessor ({error}); "
-            "rebind with state='fresh'"
+            f"scheduler {index} ({type(old).__name__}) cannot go on with the state of its predecessor "
+            f"({error}); rebind with state='fresh'"
         ) from error

@@ -34,7 +34,7 @@ def evaluation_of(value: Any) -> Evaluation:
     """Read what an evaluating function returned.
 
     Args:
-        value: A number, a tensor with one element, `(score, info)`, or a mapping whose `default` is the score.
+        value: A number, a tensor with one element, `(score, info)`, or a mapping with the score as `default`.
 
     Raises:
         EvaluationError: It is anything else, or the score is no number.
@@ -44,7 +44,8 @@ def evaluation_of(value: Any) -> Evaluation:
     if isinstance(value, Mapping):
         if "default" not in value:
             raise EvaluationError(
-                f"evaluating_func returned a mapping without 'default'; name the score so: {sorted(map(str, value))}"
+                "evaluating_func returned a mapping without 'default'; name the score so: "
+                f"{sorted(map(str, value))}"
             )
         return Evaluation(_number(value["default"]), dict(value))
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], Mapping):
@@ -58,7 +59,9 @@ def _number(value: Any) -> float:
     if isinstance(value, Real) or (hasattr(value, "__float__") and getattr(value, "shape", None) == ()):
         number = float(value)
         if math.isnan(number):
-            raise EvaluationError("evaluating_func returned NaN; the score must be a number that can be compared")
+            raise EvaluationError(
+                "evaluating_func returned NaN; the score must be a number that can be compared"
+            )
         return number
     raise EvaluationError(
         f"evaluating_func returned {_brief(value)}; it must return a number, (number, dict), or a mapping "

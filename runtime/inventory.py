@@ -41,7 +41,7 @@ class Inventory:
         return names
 
     def _walk(self) -> bool:
-        """Walk in half the time of torch's own generators; False where a class has its own idea of the walk."""
+        """Walk in half the time of torch's own generators; False where a class has its own idea of it."""
         parameters: dict[str, Parameter] = {}
         modules: dict[Module, None] = {}
         classes: set[type[Module]] = set()

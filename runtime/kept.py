@@ -52,8 +52,8 @@ def check_shape(name: str, before: torch.Size, after: torch.Size, selection: Sel
     result = [len(selection[d]) if d in selection else size for d, size in enumerate(before)]
     if result != list(after):
         raise BindError(
-            f"kept: {name!r} had shape {tuple(before)}, what is kept of it has {tuple(result)}, and in the model "
-            f"it has {tuple(after)}; give the kept indices of every dimension that changed"
+            f"kept: {name!r} had shape {tuple(before)}, what is kept of it has {tuple(result)}, and in the "
+            f"model it has {tuple(after)}; give the kept indices of every dimension that changed"
         )
 
 

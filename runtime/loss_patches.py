@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,9 +33,20 @@ class PatchedCriterion:
         self._rebind_criterion = criterion
         self._rebind_layers: list[_Layer] = []
         self._rebind_composed = criterion
+        self._rebind_watched = False
+        self.last_loss: torch.Tensor | None = None
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        return self._rebind_composed(*inputs, **named)
+        """Compute the loss, patches included."""
+        output = self._rebind_composed(*inputs, **named)
+        if self._rebind_watched:
+            self.last_loss = _loss_in(output)
+        return output
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether there is a patch."""
+        return bool(self._rebind_layers)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_rebind"):  # while it is copied, before it has a criterion
@@ -68,6 +80,39 @@ class PatchedCriterion:
                     "criterion and returns another one: patch_criterion(lambda criterion: ...)"
                 )
         self._rebind_composed = composed
+
+
+@contextmanager
+def watching_losses(criterion: PatchedCriterion | None, listeners: object) -> Iterator[None]:
+    """Keep the last loss for the listeners of a training, if there are any.
+
+    Args:
+        criterion: The criterion of the training.
+        listeners: Those who may want to know; nobody, if falsy.
+    """
+    if criterion is None:
+        yield
+        return
+    criterion._rebind_watched = bool(listeners)
+    try:
+        yield
+    finally:
+        criterion._rebind_watched = False
+        criterion.last_loss = None
+
+
+def _loss_in(output: Any) -> torch.Tensor | None:
+    found: list[torch.Tensor] = []
+
+    def note(loss: torch.Tensor) -> torch.Tensor:
+        found.append(loss.detach())
+        return loss
+
+    try:
+        replace_loss(output, note)
+    except TrainingError:  # nobody patches it, so it may be whatever the training function likes
+        return None
+    return found[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

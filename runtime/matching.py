@@ -17,7 +17,7 @@ from .inventory import Inventory
 from .renaming import Rename, renames
 from .suggesting import common_prefix, nearest, quoted
 
-# Each recorded name with all names that the parameter had, itself first.
+# Each recorded name with the further names that the parameter had, where weights were tied.
 Recorded = Mapping[str, tuple[str, ...]]
 Missing = Literal["raise", "ignore"]
 Live = Mapping[str, Callable[[], torch.Tensor | None]]
@@ -60,15 +60,27 @@ class Match:
     """Where the recorded parameters are in a model.
 
     Attributes:
-        found: New names by recorded name; two where weight_norm split a weight or tied weights were untied,
-            none where it is missing.
+        recorded: The recorded names.
         inventory: The model's parameters by name.
-        is_exact: Whether each recorded name is the model's own, and a parameter of its own.
+        elsewhere: New names by recorded name; None where each is the model's own, and a parameter of its own.
     """
 
-    found: Mapping[str, tuple[str, ...]]
+    recorded: Recorded
     inventory: Inventory
-    is_exact: bool = False
+    elsewhere: Mapping[str, tuple[str, ...]] | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether each recorded name is the model's own, and a parameter of its own."""
+        return self.elsewhere is None
+
+    @cached_property
+    def found(self) -> Mapping[str, tuple[str, ...]]:
+        """New names by recorded name.
+
+        Two where weight_norm split a weight or tied weights were untied, none where it is missing.
+        """
+        return {name: (name,) for name in self.recorded} if self.elsewhere is None else self.elsewhere
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -113,7 +125,7 @@ def match(
 
     Raises:
         MissingParametersError: A recorded parameter is not there, or none at all is.
-        BindError: `rename` names what was not recorded or is not in the model, or gives two parameters one name.
+        BindError: `rename` names what was not recorded, or gives two parameters one name.
     """
     if missing not in ("raise", "ignore"):
         raise BindError(f"missing must be 'raise' or 'ignore', not {missing!r}")
@@ -121,17 +133,19 @@ def match(
         exact = _match_exactly(recorded, inventory, live or {})
         if exact is not None:
             return exact
-    new_names = renames([name for names in recorded.values() for name in names], inventory.parameters, rename)
+    new_names = renames(
+        [n for name, aliases in recorded.items() for n in (name, *aliases)], inventory.parameters, rename
+    )
     finder = _Finder(
-        inventory, live or {}, new_names, {name for names in recorded.values() for name in names}
+        inventory, live or {}, new_names, {n for name, aliases in recorded.items() for n in (name, *aliases)}
     )
     finder.former = former or {}
-    found = {name: finder.find_all(names) for name, names in recorded.items()}
+    found = {name: finder.find_all((name, *aliases)) for name, aliases in recorded.items()}
     _refuse_collisions(found, inventory.parameters)
     absent = [name for name, new in found.items() if not new]
     if absent and (missing == "raise" or len(absent) == len(found)):
         raise MissingParametersError(_explain_missing(absent, found, inventory.parameters))
-    return Match(found, inventory)
+    return Match(recorded, inventory, found)
 
 
 def _match_exactly(recorded: Recorded, inventory: Inventory, live: Live) -> Match | None:
@@ -143,14 +157,14 @@ def _match_exactly(recorded: Recorded, inventory: Inventory, live: Live) -> Matc
     parameters = inventory.parameters
     ours = list(map(id, map(parameters.get, recorded)))
     distinct = set(ours)
-    if id(None) in distinct or len(distinct) != len(ours) or max(map(len, recorded.values()), default=1) > 1:
+    if id(None) in distinct or len(distinct) != len(ours) or any(recorded.values()):
         return None
     alive = {id(tensor) for tensor in [ref() for ref in live.values()] if tensor is not None}
     if alive and not alive.isdisjoint(map(id, parameters.values())):
         recalled = [live[name]() if name in live else None for name in recorded]
         if any(tensor is not None and id(tensor) != own for tensor, own in zip(recalled, ours, strict=True)):
             return None
-    return Match(recorded, inventory, is_exact=True)
+    return Match(recorded, inventory)
 
 
 class _Finder:
@@ -270,7 +284,7 @@ def _explain_missing(
 
 
 def live_parameters(refs: Mapping[str, weakref.ref[torch.Tensor]], current: Match | None) -> Live:
-    """Give the Parameter objects that recorded names stand for: in the bound model, else in the recorded one."""
+    """Give the Parameter objects that recorded names stand for: in the bound model, or else as recorded."""
     if current is None:
         return refs
     now: dict[str, Callable[[], torch.Tensor | None]] = dict(refs)

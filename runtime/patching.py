@@ -29,6 +29,7 @@ class Patches:
     """
 
     def __init__(self, criterion: Callable[..., Any] | None) -> None:
+        self.original = criterion
         self.criterion = None if criterion is None else PatchedCriterion(criterion)
         self._model: Module | None = None
         self._steps: list[StepTasks] = []

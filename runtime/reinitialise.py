@@ -84,17 +84,13 @@ def reinitialise(
 
 
 def _refuse_empty(optimizers: list[Construction], matched: Match) -> None:
+    if matched.is_exact:
+        return
     for index, optimizer in enumerate(optimizers):
-        names = [
-            n
-            for h in holes_in([optimizer])
-            for n in (h.names if isinstance(h, ParametersHole) else (h.name,))
-        ]
-        # A factory that takes the model itself finds its parameters there.
-        if names and not any(matched.found[name] for name in names):
+        if not any(matched.found[name] for name in _recorded_names([optimizer])):
             raise BindError(
-                f"optimizer {index} ({name_of(optimizer.target)}) would have no parameters to train: none of those "
-                "that were recorded for it are in this model"
+                f"optimizer {index} ({name_of(optimizer.target)}) would have no parameters to train: none "
+                "of those that were recorded for it are in this model"
             )
 
 
@@ -124,14 +120,14 @@ def _is_home(evaluator: Evaluator, recorded: Recorded, inventory: Inventory) -> 
 
 
 def _recorded_names(specs: list[Construction]) -> Recorded:
-    """Give each recorded name with all names that the parameter had."""
+    """Give each recorded name with the further names that the parameter had."""
     names: dict[str, tuple[str, ...]] = {}
     for hole in holes_in(specs):
         if isinstance(hole, ParameterHole):
-            names[hole.name] = (hole.name, *hole.aliases)
+            names[hole.name] = hole.aliases
         else:
-            names.update(zip(hole.names, zip(hole.names, strict=True), strict=True))
-            names.update((name, (name, *aliases)) for name, aliases in hole.aliases)
+            names.update(dict.fromkeys(hole.names, ()))
+            names.update(hole.aliases)
     return names
 
 
@@ -155,7 +151,7 @@ class _ModelFilling:
         new = self._match.found[hole.name]
         if len(new) != 1:
             raise BindError(
-                f"{hole.name!r} was recorded as one parameter and is {len(new)} in this model, where one is needed"
+                f"{hole.name!r} was recorded as one parameter, is {len(new)} in this model, and one is needed"
             )
         return self._match.parameters[new[0]]
 
@@ -176,7 +172,7 @@ class _ModelFilling:
     def module(self, hole: ModuleHole) -> Module:
         if not hole.name:
             return self._model
-        modules = dict(self._model.named_modules())
+        modules: dict[str, Module] = dict(self._model.named_modules())
         if hole.name in modules:
             return modules[hole.name]
         wanted = _canonical_path(hole.name)

@@ -8,7 +8,6 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.cuda
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,10 +46,14 @@ def random_state() -> dict[str, Any]:
     """Give the states of all generators: torch's on every device, numpy's global one, and `random`'s."""
     return {
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
+        "cuda": torch.cuda.get_rng_state_all() if _uses_cuda() else None,
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False) if np is not None else None,
     }
+
+
+def _uses_cuda() -> bool:
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # torch does not annotate it
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ _ELEMENTWISE = frozenset(
 
 
 def shape_before(parameter: torch.Tensor, state: Mapping[str, Any]) -> torch.Size:
-    """Give the shape that a parameter had when its state was made; its data may have been cut in place since."""
+    """Give the shape that a parameter had when its state was made; it may have been cut in place since."""
     for key, value in state.items():
         if key in _ELEMENTWISE and isinstance(value, torch.Tensor) and value.dim() == parameter.dim():
             return value.shape
@@ -31,7 +31,7 @@ def shape_before(parameter: torch.Tensor, state: Mapping[str, Any]) -> torch.Siz
 
 
 def slicable(state: Mapping[str, Any], shape: torch.Size) -> list[torch.Tensor]:
-    """List the state tensors with an element for each element of the parameter; none if others have a shape too."""
+    """List the state tensors of the parameter's shape; none if there is state of another shape, too."""
     shaped = [value for value in state.values() if not _is_whole(value)]
     return shaped if all(isinstance(v, torch.Tensor) and v.shape == shape for v in shaped) else []
 
@@ -67,8 +67,8 @@ def _sliced(name: str, key: str, value: Any, shape: torch.Size, selection: Selec
     if not fits or any(n not in (1, whole) for n, whole in zip(value.shape, shape, strict=True)):
         what = f"of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise BindError(
-            f"state='slice': the optimizer's {key!r} of {name!r} ({what}) has no slice for the kept channels of "
-            f"a parameter of shape {tuple(shape)}; rebind with state='carry', which lets this parameter start anew"
+            f"state='slice': the optimizer's {key!r} of {name!r} ({what}) has no slice for the kept channels "
+            f"of a parameter of shape {tuple(shape)}; rebind with state='carry', which lets it start anew"
         )
     for dimension, indices in selection.items():
         if value.shape[dimension] == shape[dimension]:

@@ -173,6 +173,9 @@ _RULES: Final[dict[str, Callable[[Header, Manifest], bool]]] = {
             (manifest.payload == "pickle") == bool(manifest.fields) == bool(manifest.code_fields)
         )
     ),
+    "a value that is no evaluator is one pickled field": (
+        lambda _, manifest: manifest.content == "evaluator" or len(manifest.fields) == 1
+    ),
     "every tensor has an entry": _tensors_have_entries,
     "there are a signature and a key id, or neither": _is_signed_or_not,
     "the sizes of the entries add up": (

@@ -45,8 +45,9 @@ def assert_reinitialises_exactly(evaluator: TorchEvaluator, model: Module, *, st
 def assert_pristine(model: Module) -> Iterator[None]:
     """Check that a block leaves a model as it was, apart from the values of weights and buffers.
 
-    The attributes of every module, with its hooks and training mode, must be the very same objects afterwards,
-    parameters and buffers too; `requires_grad`, hooks of tensors and the absence of gradients as before.
+    The attributes of every module, with its hooks and training mode, must be the very same objects
+    afterwards, parameters and buffers too; `requires_grad`, hooks of tensors and the absence of gradients
+    as before.
 
     Args:
         model: The model.
@@ -73,7 +74,9 @@ def assert_pristine(model: Module) -> Iterator[None]:
         raise
     finally:
         after = _facts(model)
-        changed = [key for key in {**before, **after} if before.get(key, _NOTHING) != after.get(key, _NOTHING)]
+        changed = [
+            key for key in {**before, **after} if before.get(key, _NOTHING) != after.get(key, _NOTHING)
+        ]
         if changed:
             raise AssertionError(f"the model was changed: {', '.join(changed)}") from cause
 

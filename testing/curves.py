@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
+from ..evaluator_schema.signatures import signature_of
 from .portraits import Portrait, explain_difference, portrait_of, weights_of
-
 
 _Named = Sequence[tuple[str, torch.nn.Parameter]]
 
@@ -27,7 +27,8 @@ class Curve(NamedTuple):
 
     Attributes:
         start: Optimizers and schedulers before the first step, completely.
-        steps: The options of every parameter group after each step. A step that raised ends them, with its error.
+        steps: The options of every parameter group after each step. A step that raised ends them, with its
+            error.
         end: Optimizers with their state, and schedulers, after the last step.
         weights: The model's weights after the last step.
     """
@@ -79,7 +80,7 @@ def step_once(
     parameters = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     for optimizer in optimizers:
         sparse = isinstance(optimizer, torch.optim.SparseAdam)
-        if _needs_closure(type(optimizer)):
+        if _needs_closure(optimizer):
             optimizer.step(functools.partial(_loss, parameters, number, sparse=sparse))  # type: ignore[arg-type]  # LBFGS takes a tensor, too
         else:
             _set_gradients(parameters, number, sparse=sparse)
@@ -120,15 +121,19 @@ def _loss(parameters: _Named, number: int, *, sparse: bool) -> torch.Tensor:
     return torch.stack(parts).sum()
 
 
-@functools.cache
-def _needs_closure(kind: type[Optimizer]) -> bool:
-    closure = inspect.signature(kind.step).parameters.get("closure")
+def _needs_closure(optimizer: Optimizer) -> bool:
+    signature = signature_of(type(optimizer).step)
+    closure = signature.parameters.get("closure") if signature else None
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
 def _options(optimizer: Optimizer) -> Portrait:
     return tuple(
-        tuple((key, _plain(value)) for key, value in sorted(group.items()) if key not in ("params", "param_names"))
+        tuple(
+            (key, _plain(value))
+            for key, value in sorted(group.items())
+            if key not in ("params", "param_names")
+        )
         for group in optimizer.param_groups
     )
 

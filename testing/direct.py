@@ -24,9 +24,9 @@ from ..evaluator_schema.values import (
 def construct_directly(evaluator: Evaluator, model: Module) -> tuple[list[Any], list[Any]]:
     """Call again what the user called, in the same order, with this model's parameters as arguments.
 
-    This is what a reinitialised optimizer is compared with, so it is as plain as can be: a parameter is the one
-    of that very name in `model.named_parameters()`, and nothing is matched, renamed or left out. Where the
-    user passed the model's parameters in the model's own order, they come in this model's order.
+    This is what a reinitialised optimizer is compared with, so it is as plain as can be: a parameter is
+    the one of that very name in `model.named_parameters()`, and nothing is matched, renamed or left out.
+    Where the user passed the model's parameters in the model's own order, they come in this model's order.
 
     Args:
         evaluator: A `TorchEvaluator`, or another one with `optimizers` and `lr_schedulers`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,7 +70,9 @@ def parameter_styles(
     pairs = list(model.named_parameters())
     count = draw(st.integers(1, min(3, len(pairs))))
     places = [*range(count), *(draw(st.integers(0, count - 1)) for _ in pairs[count:])]
-    extra = [draw(st.fixed_dictionaries({}, optional={"lr": _RATES, "note": st.text()})) for _ in range(count)]
+    extra = [
+        draw(st.fixed_dictionaries({}, optional={"lr": _RATES, "note": st.text()})) for _ in range(count)
+    ]
     later = draw(st.integers(0, count - 1))
 
     def make(t: Callable[[Any], Any]) -> Any:
@@ -86,7 +89,9 @@ def parameter_styles(
 
 def _fresh(options: dict[str, Any]) -> dict[str, Any]:
     """Copy options, since an optimizer may write into tensors."""
-    return {key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in options.items()}
+    return {
+        key: value.clone() if isinstance(value, torch.Tensor) else value for key, value in options.items()
+    }
 
 
 _WHOLE: list[Callable[[Module], Any]] = [
@@ -97,7 +102,7 @@ _WHOLE: list[Callable[[Module], Any]] = [
     lambda model: list(model.named_parameters()),
     lambda model: filter(lambda p: p.requires_grad, model.parameters()),
     lambda model: (p for p in model.parameters() if p.ndim == 2),
-    lambda model: map(lambda pair: pair[1], model.named_parameters()),
+    lambda model: map(operator.itemgetter(1), model.named_parameters()),
     lambda model: itertools.chain(model.parameters()),
     lambda model: [next(model.parameters())],
     lambda model: [{"params": model.parameters()}],

@@ -35,6 +35,7 @@ class Counted:
         self.calls = 0
 
     def __call__(self, step: int) -> float:
+        """Count, and give a factor."""
         self.calls += 1
         return 1 / (self.calls + step)
 
@@ -116,7 +117,9 @@ def _milestones(draw: st.DrawFn) -> Make:
 
 def _of_metric() -> st.SearchStrategy[Make]:
     """Draw the scheduler that is stepped with a metric, and therefore stands in no other."""
-    return _called(lrs.ReduceLROnPlateau, factor=_FACTORS, patience=st.integers(0, 2), cooldown=st.integers(0, 1))
+    return _called(
+        lrs.ReduceLROnPlateau, factor=_FACTORS, patience=st.integers(0, 2), cooldown=st.integers(0, 1)
+    )
 
 
 def _nested(inner: st.SearchStrategy[Make]) -> st.SearchStrategy[Make]:

@@ -15,7 +15,8 @@ class Plan:
 
     Attributes:
         name: Its name in the module that holds it.
-        kind: `"linear"`, `"plain"` (a linear layer without bias), `"norm"`, or `"block"` for a module of modules.
+        kind: `"linear"`, `"plain"` (a linear layer without bias), `"norm"`, or `"block"` (a module of
+            modules).
         children: What a block holds.
         frozen: Whether its own parameters are frozen.
         tied: Whether its weight is that of the first linear layer.
@@ -59,7 +60,9 @@ class Generated(Block):
             torch.manual_seed(seed)
             _fill(self, plan, width, [])
 
-    def similar(self, width: int | None = None, seed: int = 0, names: Mapping[str, str] | None = None) -> Generated:
+    def similar(
+        self, width: int | None = None, seed: int = 0, names: Mapping[str, str] | None = None
+    ) -> Generated:
         """Make a model of the same plan with other weights, and maybe other widths and names of modules."""
         return Generated(self.plan.renamed(names or {}), width or self.width, seed)
 
@@ -79,7 +82,7 @@ def _fill(holder: nn.Module, plan: Plan, width: int, linears: list[nn.Linear]) -
         _fill(module, child, width, linears)
         if child.frozen:
             for parameter in module.parameters(recurse=False):
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad_(False)  # noqa: FBT003 - torch knows it by place only
 
 
 def _module(plan: Plan, width: int) -> nn.Module:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -75,9 +75,9 @@ class _Painter:
         if isinstance(value, types.FunctionType):
             return kind, value.__qualname__, *(self.paint(held) for held in _captured(value))
         if isinstance(value, Mapping):
-            items = value.items()
+            items = list(value.items())
             if all(isinstance(key, str) for key in value):  # options are told by name, not by place
-                items = sorted(items)
+                items.sort()
             return kind, *((self.paint(key), self.paint(item)) for key, item in items)
         if isinstance(value, list | tuple | set | frozenset):
             return kind, *(self.paint(item) for item in value)
@@ -89,8 +89,8 @@ class _Painter:
             return kind, repr(value)
 
 
-def _captured(function: Callable[..., Any]) -> list[Any]:
-    cells = function.__closure__ or ()  # type: ignore[attr-defined]  # a function of Python's own kind
+def _captured(function: types.FunctionType) -> list[Any]:
+    cells = function.__closure__ or ()
     return [getattr(cell, "cell_contents", None) for cell in cells]
 
 

@@ -121,9 +121,7 @@ def evaluators(draw: st.DrawFn, model: Module | None = None) -> TorchEvaluator:
         model = draw(models())
     drawn = draw(st.lists(optimizers(model), min_size=1, max_size=2))
     scheduled = [
-        scheduler
-        for optimizer in drawn
-        for scheduler in draw(st.lists(lr_schedulers(optimizer), max_size=2))
+        scheduler for optimizer in drawn for scheduler in draw(st.lists(lr_schedulers(optimizer), max_size=2))
     ]
     form = draw(st.booleans())
     return TorchEvaluator(

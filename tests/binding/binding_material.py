@@ -6,9 +6,8 @@ import copy
 import gc
 
 import torch
-from torch import nn
-
 from rebind import TorchEvaluator, bind, dumps, loads, trace
+from torch import nn
 
 
 class Net(nn.Module):
@@ -142,7 +141,7 @@ def transformed(transform):
 
 
 def assert_binds_like_by_hand(transform, expected, *, style, alive, rename=None, make=transformed):
-    """Bind an evaluator of the original model to the transformed one, and compare 10 steps with the oracle."""
+    """Bind an evaluator of the original model to the transformed one; compare 10 steps with the oracle."""
     original = net()
     evaluator = record(original, style)
     if alive:

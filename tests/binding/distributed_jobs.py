@@ -6,12 +6,11 @@ import copy
 import sys
 import warnings
 
+import rebind
 import torch
 import torch.distributed as dist
 from binding_material import RECORDED, by_hand, net, record, run
 from torch import nn
-
-import rebind
 
 
 def data_parallel(model):
@@ -106,7 +105,7 @@ def main(job, rank, store, evaluator):
         carry_into(transform)
     dist.barrier()
     dist.destroy_process_group()
-    print("equal")
+    sys.stdout.write("equal\n")
 
 
 if __name__ == "__main__":

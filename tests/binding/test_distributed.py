@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from binding_material import net, record
-
 import rebind
+from binding_material import net, record
 
 _JOBS = Path(__file__).with_name("distributed_jobs.py")
 

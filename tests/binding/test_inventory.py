@@ -7,9 +7,8 @@ import torch
 from binding_material import net
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
-
 from rebind.runtime.inventory import Inventory
+from torch import nn
 
 
 @st.composite
@@ -48,7 +47,7 @@ def assert_like_torch(model):
 @settings(max_examples=200, deadline=None)
 @given(trees())
 def test_the_walk_finds_what_torch_finds_in_the_same_order(model):
-    """Names, order, tied names and modules equal `named_parameters(remove_duplicate=False)` and `modules()`."""
+    """Names, order, tied names and modules equal those of `named_parameters` and `modules`."""
     assert_like_torch(model)
 
 

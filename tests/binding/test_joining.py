@@ -7,9 +7,8 @@ import copy
 import pytest
 import torch
 from binding_material import RECORDED, data, net, record
-from torch import nn
-
 from rebind import BindError, TorchEvaluator, bind, trace
+from torch import nn
 
 
 def scaled_net():

@@ -8,10 +8,9 @@ import math
 import pytest
 import torch
 from binding_material import assert_equal_models, data, net, record, run, shipped
+from rebind import BindError, MissingParametersError, TorchEvaluator, bind, trace
 from torch import nn
 from torch.nn.utils import parametrize, prune
-
-from rebind import BindError, MissingParametersError, TorchEvaluator, bind, trace
 
 KEPT = [5, 0, 2]
 KEPT_OF = {
@@ -77,7 +76,7 @@ def evaluator_of(kind, options, model, *, schedule=True):
 
 
 def slice_by_hand(name, state):
-    """The oracle: Adafactor's factors have size 1 where they were averaged, all else follows the parameter."""
+    """The oracle: Adafactor's factors have size 1 where they were averaged; the rest has its shape."""
     ((dimension, kept),) = KEPT_OF.get(name, {0: None}).items()
     if kept is None:
         return copy.deepcopy(state)

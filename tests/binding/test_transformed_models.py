@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from binding_material import RECORDED, Net, assert_binds_like_by_hand, net, record, shipped, tensors
+from rebind import BindError, MissingParametersError, bind
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
-
-from rebind import BindError, MissingParametersError, bind
 
 
 def named(**changed):
@@ -239,7 +238,7 @@ class Outer(nn.Module):
 
 
 def test_parameters_below_an_arbitrary_module_raise_with_the_rename_to_write():
-    """Names alone do not tell that `body.` is a wrapper, so nothing is guessed; the message has the answer."""
+    """Names alone do not tell that `body.` is a wrapper: nothing is guessed, the message has the answer."""
     evaluator = shipped(record(net()))
     with pytest.raises(MissingParametersError) as caught:
         bind(evaluator, Outer(net()))
@@ -259,7 +258,7 @@ def test_parameters_below_an_arbitrary_module_raise_with_the_rename_to_write():
 )
 @pytest.mark.parametrize("alive", [True, False], ids=["in process", "shipped"])
 def test_a_rename_tells_where_parameters_are(rename, alive):
-    """A mapping, a function and regex pairs mean the same; `report.renamed` tells what became of each name."""
+    """A mapping, a function and regex pairs mean the same; the report tells what became of each name."""
     assert_binds_like_by_hand(Outer, below("body."), style="groups", alive=alive, rename=rename)
     with bind(shipped(record(net())), Outer(net()), rename=rename) as binding:
         assert binding.report.renamed == {name: f"body.{name}" for name in RECORDED}

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from rebind import trace
 from torch import optim
 from torch.optim import Optimizer
-
-from rebind import trace
 
 
 class Decayed(optim.SGD):
@@ -62,11 +61,12 @@ class Choice:
     matrices_only: bool = False
 
 
-
 OPTIMIZERS: dict[str, Choice] = {
     "Adadelta": Choice(optim.Adadelta, lambda: {"lr": 0.5, "rho": 0.8}),
     "Adafactor": Choice(optim.Adafactor, lambda: {"lr": 0.05, "eps": (None, 1e-3)}),
-    "Adagrad": Choice(optim.Adagrad, lambda: {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1}),
+    "Adagrad": Choice(
+        optim.Adagrad, lambda: {"lr": 0.05, "lr_decay": 0.01, "initial_accumulator_value": 0.1}
+    ),
     "Adam": Choice(optim.Adam, lambda: {"lr": 0.01, "betas": (0.8, 0.95), "amsgrad": True}),
     "AdamW": Choice(optim.AdamW, lambda: {"lr": 0.01, "weight_decay": 0.1}),
     "Adamax": Choice(optim.Adamax, lambda: {"lr": 0.01, "betas": [0.8, 0.9]}),

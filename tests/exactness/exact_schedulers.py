@@ -35,6 +35,10 @@ def halving(epoch):
     return 0.5 ** (epoch // 3)
 
 
+def decaying(optimizer, rate):
+    return lrs.ExponentialLR(optimizer, rate**2)
+
+
 class Waves:
     """A callable object."""
 
@@ -108,7 +112,7 @@ FORMS |= {
     "SWALR": one(SWALR, swa_lr=0.05, anneal_epochs=4),
     "another maker's": one(Sawtooth, 4, floor=0.2),
     "a subclass": one(SlowStep, 2),
-    "a factory": one(lambda optimizer, gamma: lrs.ExponentialLR(optimizer, gamma), 0.8),
+    "a factory": one(decaying, 0.8),
     "a partial": one(functools.partial(lrs.StepLR, step_size=2), gamma=0.6),
     "LRScheduler itself": one(lrs.LRScheduler),
 }
@@ -181,9 +185,7 @@ def _(t, optimizer, model):
 @form("ChainedScheduler, optimizer left out")
 def _(t, optimizer, model):
     return [
-        t(lrs.ChainedScheduler)(
-            [t(lrs.StepLR)(optimizer, 2, gamma=0.5), t(lrs.LambdaLR)(optimizer, halving)]
-        )
+        t(lrs.ChainedScheduler)([t(lrs.StepLR)(optimizer, 2, gamma=0.5), t(lrs.LambdaLR)(optimizer, halving)])
     ]
 
 

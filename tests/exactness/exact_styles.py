@@ -7,6 +7,7 @@ are built, and it goes on.
 
 import functools
 import itertools
+import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -97,7 +98,7 @@ def _(t, cls, model, options):
 
 @style("map")
 def _(t, cls, model, options):
-    yield t(cls)(map(lambda p: p, model.parameters()), **options)
+    yield t(cls)(map(operator.itemgetter(1), model.named_parameters()), **options)
 
 
 @style("chain of two modules", pass_model=True)
@@ -158,7 +159,6 @@ def _(t, cls, model, options):
 def _(t, cls, model, options):
     groups = [{"params": model.head.weight, "lr": 0.02}, {"params": model.body[0].weight}]
     yield t(cls)(groups, **options)
-
 
 
 @style("a dict without a list", pass_model=True)

@@ -111,7 +111,12 @@ def report(verdicts: Iterable[Verdict]) -> str:
 
 
 def _counted(title, verdicts, key, names) -> list[str]:
-    rows = [f"## By {title}", "", f"| {title} | equal | different | refused | torch refuses |", "|---|---|---|---|---|"]
+    rows = [
+        f"## By {title}",
+        "",
+        f"| {title} | equal | different | refused | torch refuses |",
+        "|---|---|---|---|---|",
+    ]
     counts: dict[str, Counter] = {name: Counter() for name in names}
     for verdict in verdicts:
         counts[key(verdict)][verdict.outcome] += 1
@@ -127,7 +132,12 @@ def _listed(outcome: str, title: str, verdicts: Sequence[Verdict]) -> list[str]:
             found.setdefault(_reason(verdict.message), []).append(verdict.combination)
     if not found:
         return [f"## {title}", "", "None.", ""]
-    rows = [f"## {title}", "", "| times | why | optimizers | parameters | schedulers |", "|---|---|---|---|---|"]
+    rows = [
+        f"## {title}",
+        "",
+        "| times | why | optimizers | parameters | schedulers |",
+        "|---|---|---|---|---|",
+    ]
     for reason, where in sorted(found.items(), key=lambda item: -len(item[1])):
         parts = (sorted({getattr(c, name) for c in where}) for name in ("optimizer", "style", "form"))
         told = (part[0] if len(part) == 1 else f"{len(part)} of them" for part in parts)
@@ -141,6 +151,7 @@ def _reason(message: str) -> str:
     return told if len(told) <= 220 else f"{told[:220]} ..."
 
 
+_LIST_HEAD = ("| times | why | optimizers | parameters | schedulers |", "|---|---|---|---|---|")
 _TITLES = {
     "different": "What differs",
     "refused": "What rebind refuses, with a clear error",
@@ -151,25 +162,27 @@ _INTRODUCTION = """\
 
 Written by `make table`, with {versions}. Do not edit.
 
-A reinitialised optimizer or scheduler is what the user's own code would have built on the new model. The table
-runs that code twice: recorded, on one model; and directly, on a new model with other initial weights and, in
-every second combination, other widths. The evaluator of the recorded objects is bound to a copy of the new
-model, and both are trained for 12 steps. They are **equal** if everything is, to the last bit: before the first
-step and after the last one, all attributes of optimizers and schedulers (the groups with their options, order and
-names; defaults; state; what is shared between groups); after each step the options of every group; and in the
-end all weights. Where a step raises, it must raise the same on both sides.
+A reinitialised optimizer or scheduler is what the user's own code would have built on the new model. The
+table runs that code twice: recorded, on one model; and directly, on a new model with other initial weights
+and, in every second combination, other widths. The evaluator of the recorded objects is bound to a copy of
+the new model, and both are trained for 12 steps. They are **equal** if everything is, to the last bit: before
+the first step and after the last one, all attributes of optimizers and schedulers (the groups with their
+options, order and names; defaults; state; what is shared between groups); after each step the options of
+every group; and in the end all weights. Where a step raises, it must raise the same on both sides.
 
 {optimizers} optimizers x {styles} ways to pass parameters x {forms} forms of schedulers are {combinations}
-combinations. Whether one is legal is decided by torch alone, when the direct construction is run: it refuses {illegal},
-and {constructible} remain. Each takes one of three transports, by a digest of its names, so that every pair of
-optimizer, parameters and schedulers meets all three. That gives **{legal} comparisons: {equal} equal,
-{different} different, {refused} refused by rebind.** In {raising} of them a step raises, on both sides alike.
+combinations. Whether one is legal is decided by torch alone, when the direct construction is run: it refuses
+{illegal}, and {constructible} remain. Each takes one of three transports, by a digest of its names, so that
+every pair of optimizer, parameters and schedulers meets all three. That gives **{legal} comparisons:
+{equal} equal, {different} different, {refused} refused by rebind.** In {raising} of them a step raises, on
+both sides alike.
 
-A set of parameters, which torch takes as a whole, is left out: its order differs from run to run, so that there
-is nothing to compare with.
+The optimizers are all of torch, with tensor learning rates and betas, a subclass, one of another maker, and a
+class under `@trace`. A set of parameters, which torch takes as a whole, is left out: its order differs from
+run to run, so that there is nothing to compare with.
 
-The command is `python tests/exactness/exact_table.py`; with `--sample 300 --seed 1` it compares that many and
-prints the result.
+The command is `python tests/exactness/exact_table.py`; with `--sample 300 --seed 1` it compares that many,
+over all three transports, and prints the result.
 
 """
 

@@ -3,11 +3,10 @@
 import copy
 
 import pytest
+import rebind
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-import rebind
 from rebind.testing import (
     assert_pristine,
     assert_reinitialises_exactly,
@@ -133,7 +132,9 @@ def test_the_oracle_knows_what_it_is_asked_for(data):
     assert type(again) is type(optimizer)
     for group, twin in zip(optimizer.param_groups, again.param_groups, strict=True):
         assert [id(p) for p in group["params"]] == [id(p) for p in twin["params"]]
-        assert {k: v for k, v in group.items() if k != "params"} == {k: v for k, v in twin.items() if k != "params"}
+        assert {k: v for k, v in group.items() if k != "params"} == {
+            k: v for k, v in twin.items() if k != "params"
+        }
 
 
 def test_a_check_that_fails_says_where():

@@ -3,12 +3,11 @@
 import contextlib
 
 import pytest
+import rebind
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
-
-import rebind
 from rebind.testing import construct_directly, evaluators, models
 from rebind.testing.checks import assert_pristine
 from rebind.testing.curves import step_once
@@ -16,7 +15,7 @@ from rebind.testing.loops import score
 from rebind.testing.portraits import portrait_of, weights_of
 
 
-class Stop(Exception):
+class StopTrainingError(Exception):
     """What a training function raises when it is told to."""
 
 
@@ -27,7 +26,7 @@ failing_at = [-1]
 def train(model, optimizers, criterion, lr_schedulers=None, max_steps=0):
     for number in range(max_steps):
         if number == failing_at[0]:
-            raise Stop
+            raise StopTrainingError
         step_once(model, optimizers, lr_schedulers or [], number)
 
 
@@ -49,7 +48,7 @@ class Bound:
 class Bindings(RuleBasedStateMachine):
     """Any number of bindings of one evaluator live side by side, and none touches another."""
 
-    open = Bundle("open")
+    bound_ones = Bundle("bound_ones")
 
     @initialize(data=st.data())
     def create(self, data):
@@ -61,38 +60,38 @@ class Bindings(RuleBasedStateMachine):
         self.evaluator = type(drawn).from_fields({**fields, **listed, "training_func": train})
         self.first, self.alive = self.evaluator, []
 
-    @rule(target=open, width=st.integers(1, 5), seed=st.integers(0, 5))
+    @rule(target=bound_ones, width=st.integers(1, 5), seed=st.integers(0, 5))
     def bind(self, width, seed):
         bound = Bound(self.evaluator, self.model.similar(width, seed), self.model.similar(width, seed))
         self.alive.append(bound)
         return bound
 
-    @rule(bound=open, steps=st.integers(0, 4))
+    @rule(bound=bound_ones, steps=st.integers(0, 4))
     def train(self, bound, steps):
         bound.binding.train(max_steps=steps)
         bound.train(steps)
 
-    @rule(bound=open, steps=st.integers(0, 2))
+    @rule(bound=bound_ones, steps=st.integers(0, 2))
     def fail(self, bound, steps):
         failing_at[0] = steps
         try:
-            with pytest.raises(Stop):
+            with pytest.raises(StopTrainingError):
                 bound.binding.train(max_steps=steps + 1)
         finally:
             failing_at[0] = -1
         bound.train(steps)
 
-    @rule(bound=open)
+    @rule(bound=bound_ones)
     def evaluate(self, bound):
         assert bound.binding.evaluate().score == score(bound.twin)
 
-    @rule(bound=open, width=st.integers(1, 5))
+    @rule(bound=bound_ones, width=st.integers(1, 5))
     def fail_to_bind(self, bound, width):
         stranger = torch.nn.ParameterDict({"unheard_of": torch.nn.Parameter(torch.ones(width))})
         with assert_pristine(stranger), pytest.raises(rebind.BindError):
             rebind.bind(self.evaluator, stranger)
 
-    @rule(bound=open, width=st.integers(1, 5), seed=st.integers(0, 5))
+    @rule(bound=bound_ones, width=st.integers(1, 5), seed=st.integers(0, 5))
     def rebind(self, bound, width, seed):
         model, twin = self.model.similar(width, seed), self.model.similar(width, seed)
         bound.binding.rebind(model)
@@ -101,7 +100,7 @@ class Bindings(RuleBasedStateMachine):
         bound.model, bound.twin = model, twin
         bound.direct = construct_directly(self.evaluator, twin)
 
-    @rule(bound=consumes(open))
+    @rule(bound=consumes(bound_ones))
     def close(self, bound):
         self.alive.remove(bound)
         bound.binding.close()

@@ -7,7 +7,6 @@ import os
 from typing import NamedTuple
 
 import torch
-
 from rebind import trace
 
 system = os.system  # an alias that must not open the way to its home

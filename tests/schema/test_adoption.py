@@ -1,19 +1,22 @@
 """Untraced optimizers and schedulers: adopted exactly, or refused."""
 
+# ruff: noqa: FURB171 - room for more
+# ruff: noqa: PLR0917 - the guide's signatures are contracts
+# ruff: noqa: PLW0108 - cases of one form
+
 from __future__ import annotations
 
 import copy
 import pickle
 
 import pytest
+import rebind
 import torch
 from pydantic import ValidationError
+from rebind import TorchEvaluator, bind, trace
 from torch import optim
 from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import SWALR
-
-import rebind
-from rebind import TorchEvaluator, bind, trace
 
 
 class Net(torch.nn.Module):
@@ -62,15 +65,19 @@ def steps(model, optimizers, schedulers, count):
             optimizer.step(closure) if isinstance(optimizer, optim.LBFGS) else optimizer.step()
         for scheduler in schedulers:
             scheduler.step(1.0) if isinstance(scheduler, lrs.ReduceLROnPlateau) else scheduler.step()
-        curve.append([
-            {key: copy.deepcopy(group[key]) for key in ("lr", "momentum", "betas") if key in group}
-            for optimizer in optimizers
-            for group in optimizer.param_groups
-        ])
+        curve.append(
+            [
+                {key: copy.deepcopy(group[key]) for key in ("lr", "momentum", "betas") if key in group}
+                for optimizer in optimizers
+                for group in optimizer.param_groups
+            ]
+        )
     return curve, [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def assert_same_training(optimizers, schedulers, model, oracle_optimizers, oracle_schedulers, oracle, count=12):
+def assert_same_training(
+    optimizers, schedulers, model, oracle_optimizers, oracle_schedulers, oracle, count=12
+):
     for mine, other in zip(optimizers, oracle_optimizers, strict=True):
         assert type(mine) is type(other)
         for group, expected in zip(mine.param_groups, other.param_groups, strict=True):
@@ -84,13 +91,17 @@ def assert_same_training(optimizers, schedulers, model, oracle_optimizers, oracl
         assert torch.equal(weight, expected)
 
 
-def check_exact(make, *, wide=7, warm=5, change=lambda optimizers, schedulers, model: (optimizers, schedulers)):
+def check_exact(
+    make, *, wide=7, warm=5, change=lambda optimizers, schedulers, model: (optimizers, schedulers)
+):
     """Whatever `make` builds, adopted after `warm` steps, trains a new model as `make` does there."""
     model = net()
     optimizers, schedulers = make(model)
     steps(model, optimizers, schedulers, warm)
     optimizers, schedulers = change(optimizers, schedulers, model)
-    evaluator = TorchEvaluator(train, optimizers, torch.nn.functional.mse_loss, schedulers or None, model=model)
+    evaluator = TorchEvaluator(
+        train, optimizers, torch.nn.functional.mse_loss, schedulers or None, model=model
+    )
     evaluator = rebind.loads(rebind.dumps(evaluator), trusted=True)
     fresh, oracle = net(wide, seed=3), net(wide, seed=3)
     with bind(evaluator, fresh) as binding:
@@ -176,9 +187,13 @@ SCHEDULERS = {
     "cosine": lambda o: lrs.CosineAnnealingLR(o, T_max=4, eta_min=1e-3),
     "restarts": lambda o: lrs.CosineAnnealingWarmRestarts(o, 2, T_mult=2),
     "plateau": lambda o: lrs.ReduceLROnPlateau(o, patience=7, factor=0.5),
-    "cyclic": lambda o: lrs.CyclicLR(o, 0.01, 0.1, step_size_up=3, step_size_down=5, mode="exp_range", gamma=0.9),
+    "cyclic": lambda o: lrs.CyclicLR(
+        o, 0.01, 0.1, step_size_up=3, step_size_down=5, mode="exp_range", gamma=0.9
+    ),
     "cyclic_plain": lambda o: lrs.CyclicLR(o, 0.01, 0.1, step_size_up=3, cycle_momentum=False),
-    "cyclic_scaled": lambda o: lrs.CyclicLR(o, 0.01, 0.1, step_size_up=4, scale_fn=halve, scale_mode="iterations"),
+    "cyclic_scaled": lambda o: lrs.CyclicLR(
+        o, 0.01, 0.1, step_size_up=4, scale_fn=halve, scale_mode="iterations"
+    ),
     "swa": lambda o: SWALR(o, 0.03, anneal_epochs=4, anneal_strategy="linear"),
     "sequential": lambda o: lrs.SequentialLR(o, [lrs.ConstantLR(o), lrs.ExponentialLR(o, 0.9)], [3]),
     "chained": lambda o: lrs.ChainedScheduler([lrs.ExponentialLR(o, 0.9), lrs.StepLR(o, 2)], optimizer=o),
@@ -262,7 +277,9 @@ def test_one_cycle_whose_arguments_are_gone_is_refused():
     """It keeps the phases that it computed, not what it was told."""
     model = net()
     optimizer = optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValidationError, match=r"lr_schedulers\n.*OneCycleLR was not traced.*trace\(OneCycleLR\)"):
+    with pytest.raises(
+        ValidationError, match=r"lr_schedulers\n.*OneCycleLR was not traced.*trace\(OneCycleLR\)"
+    ):
         TorchEvaluator(
             train,
             optimizer,

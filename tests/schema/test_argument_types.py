@@ -1,5 +1,8 @@
 """Recorded arguments against annotations: no false alarm, no missed type error."""
 
+# ruff: noqa: E501 - a table keeps one case on one line
+# ruff: noqa: UP042 - the older form, which users have
+
 from __future__ import annotations
 
 import copy
@@ -13,13 +16,12 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import optim
-from torch.optim import lr_scheduler as lrs
-from torch.optim.swa_utils import SWALR
-
 from rebind import Construction, TorchEvaluator, trace
 from rebind.evaluator_schema import annotations
 from rebind.evaluator_schema.signatures import signature_of
+from torch import optim
+from torch.optim import lr_scheduler as lrs
+from torch.optim.swa_utils import SWALR
 
 
 def half(epoch):
@@ -70,8 +72,8 @@ ARGUMENTS = [
 
 NUMBERS = [
     0, 1, 2, 3, True, False, 0.5, 0.9, 2.0, 2.5, 1e-3, float("inf"), fractions.Fraction(1, 2), Count.TWO,
-    np.float64(0.5), np.float32(0.5), np.int64(2), np.bool_(True), np.array(0.5), np.array(2),  # noqa: FBT003
-    torch.tensor(0.5), torch.tensor(2), torch.tensor([0.5]), torch.tensor(True),  # noqa: FBT003
+    np.float64(0.5), np.float32(0.5), np.int64(2), np.bool_(True), np.array(0.5), np.array(2),
+    torch.tensor(0.5), torch.tensor(2), torch.tensor([0.5]), torch.tensor(True),
 ]  # fmt: skip
 SEQUENCES = [
     [0.5, 0.9], (0.5, 0.9), [0.5], [0.5, 0.9, 0.1], (3.0, -4.0, 2.0), (np.float64(0.5), np.float32(0.9)), [1, 2],
@@ -185,7 +187,9 @@ def test_every_type_error_is_reported(target, name):
         assert complaint(target, name, value) is not None, value
 
 
-@pytest.mark.parametrize("target", [t for t in OPTIMIZERS if "betas" in signature_of(t).parameters], ids=describe)
+@pytest.mark.parametrize(
+    "target", [t for t in OPTIMIZERS if "betas" in signature_of(t).parameters], ids=describe
+)
 @pytest.mark.parametrize("betas", [{0.8, 0.9}, (0.9,), (0.9, 0.99, 0.999), ("0.8", "0.9"), 0.9])
 def test_betas_of_another_form_are_reported(target, betas):
     """A set has no order, and there are two of them."""
@@ -306,7 +310,9 @@ def test_wrong_arguments_of_the_users_own_factories_are_reported_at_their_place(
 
 def test_values_are_compared_and_never_converted():
     """A number that passes as another stays what it was."""
-    spec = Construction(target=optim.SGD, args=([],), kwargs={"lr": 1, "momentum": np.float32(0.5), "nesterov": 0})
+    spec = Construction(
+        target=optim.SGD, args=([],), kwargs={"lr": 1, "momentum": np.float32(0.5), "nesterov": 0}
+    )
     assert type(spec.kwargs["lr"]) is int
     assert type(spec.kwargs["momentum"]) is np.float32
     assert type(spec.kwargs["nesterov"]) is int
@@ -323,4 +329,6 @@ def test_what_the_constructors_of_live_objects_took_makes_an_evaluator():
         maximize=0,
     )
     scheduler = trace(lrs.StepLR)(optimizer, step_size=2.5, gamma=torch.tensor(0.5))
-    assert TorchEvaluator(lambda model, optimizers, criterion: None, optimizer, torch.nn.functional.l1_loss, scheduler)
+    assert TorchEvaluator(
+        lambda model, optimizers, criterion: None, optimizer, torch.nn.functional.l1_loss, scheduler
+    )

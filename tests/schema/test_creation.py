@@ -1,5 +1,7 @@
 """Creating a `TorchEvaluator`: every mistake told at once and at its place; the value it is."""
 
+# ruff: noqa: A006 - torch's own argument names
+
 from __future__ import annotations
 
 import json
@@ -9,14 +11,13 @@ import textwrap
 import threading
 
 import pytest
+import rebind
 import spec_material as material
 import torch
 from pydantic import ValidationError
+from rebind import TorchEvaluator, diff, trace
 from torch.optim import SGD, Adam
 from torch.optim import lr_scheduler as lrs
-
-import rebind
-from rebind import TorchEvaluator, diff, trace
 
 
 def net():
@@ -51,7 +52,11 @@ def needs_lock():
 MISTAKES = {
     "a module for an optimizer": ({"optimizers": net()}, "optimizers", "neither traced nor an optimizer"),
     "a class for an optimizer": ({"optimizers": SGD}, "optimizers", r"trace(SGD)(...)"),
-    "an argument that is none": ({"optimizers": spec(lrr=0.1)}, "optimizers.kwargs.lrr", "did you mean 'lr'?"),
+    "an argument that is none": (
+        {"optimizers": spec(lrr=0.1)},
+        "optimizers.kwargs.lrr",
+        "did you mean 'lr'?",
+    ),
     "text for a number": ({"optimizers": spec(lr="abc")}, "optimizers.kwargs.lr", "must be float"),
     "no optimizer": ({"optimizers": []}, "optimizers", "at least one optimizer"),
     "nothing for an optimizer": ({"optimizers": None}, "optimizers", "at least one optimizer"),
@@ -61,14 +66,38 @@ MISTAKES = {
         "lr_schedulers.args.0",
         "not among `optimizers`",
     ),
-    "no training": ({"training_func": None}, "training_func", "must be a function of (model, optimizers, criterion"),
-    "a training that takes too little": ({"training_func": lambda model: None}, "training_func", "does not fit"),
-    "an evaluation without parameter": ({"evaluating_func": lambda: 1.0}, "evaluating_func", "is called with (model)"),
-    "a number for an evaluation": ({"evaluating_func": 3}, "evaluating_func", "must be a function of (model)"),
+    "no training": (
+        {"training_func": None},
+        "training_func",
+        "must be a function of (model, optimizers, criterion",
+    ),
+    "a training that takes too little": (
+        {"training_func": lambda model: None},
+        "training_func",
+        "does not fit",
+    ),
+    "an evaluation without parameter": (
+        {"evaluating_func": lambda: 1.0},
+        "evaluating_func",
+        "is called with (model)",
+    ),
+    "a number for an evaluation": (
+        {"evaluating_func": 3},
+        "evaluating_func",
+        "must be a function of (model)",
+    ),
     "a class for a criterion": ({"criterion": torch.nn.MSELoss}, "criterion", "pass an instance, MSELoss()"),
     "no criterion": ({"criterion": None}, "training_step", "none of them was given"),
-    "criterion and training step": ({"training_step": lambda batch, model: 0}, "training_step", "both of them"),
-    "what cannot be shipped": ({"evaluating_func": needs_lock()}, "evaluating_func", "closes over 'lock' (_thread.lock)"),
+    "criterion and training step": (
+        {"training_step": lambda batch, model: 0},
+        "training_step",
+        "both of them",
+    ),
+    "what cannot be shipped": (
+        {"evaluating_func": needs_lock()},
+        "evaluating_func",
+        "closes over 'lock' (_thread.lock)",
+    ),
 }
 
 
@@ -129,9 +158,7 @@ def test_a_parameter_in_two_optimizers_is_legal_and_in_one_twice_is_not():
 def test_a_parameter_that_is_not_in_the_model_is_told():
     """The optimizer of another model was passed."""
     model = net()
-    said = errors_of(
-        lambda: TorchEvaluator(material.train, sgd(net()), material.criterion, model=model)
-    )
+    said = errors_of(lambda: TorchEvaluator(material.train, sgd(net()), material.criterion, model=model))
     assert all("not in the model given as model=" in message for message in said.values())
 
 
@@ -153,7 +180,10 @@ def test_checks_run_under_optimization_too():
     done = subprocess.run(
         [sys.executable, "-O", "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == ["True", "['criterion', 'evaluating_func', 'optimizers', 'training_func']"]
+    assert done.stdout.splitlines() == [
+        "True",
+        "['criterion', 'evaluating_func', 'optimizers', 'training_func']",
+    ]
 
 
 def test_fields_can_be_passed_by_position_and_by_name():
@@ -162,7 +192,9 @@ def test_fields_can_be_passed_by_position_and_by_name():
     optimizer = sgd(model)
     scheduler = trace(lrs.StepLR)(optimizer, 3)
     dummy = torch.ones(1, 2)
-    by_position = TorchEvaluator(material.train, optimizer, material.criterion, scheduler, dummy, material.evaluate)
+    by_position = TorchEvaluator(
+        material.train, optimizer, material.criterion, scheduler, dummy, material.evaluate
+    )
     by_name = TorchEvaluator(
         training_func=material.train,
         optimizers=optimizer,
@@ -196,8 +228,9 @@ def test_evaluators_are_equal_by_content():
     def closing(rate):
         return lambda input, target: input.sum() * rate
 
-    first, second = make(criterion=closing(0.5), dummy_input=torch.ones(3)), make(
-        criterion=closing(0.5), dummy_input=torch.ones(3)
+    first, second = (
+        make(criterion=closing(0.5), dummy_input=torch.ones(3)),
+        make(criterion=closing(0.5), dummy_input=torch.ones(3)),
     )
     assert first == second
     assert hash(first) == hash(second)
@@ -227,9 +260,14 @@ def test_differences_are_listed_with_their_paths():
 def test_the_representation_is_a_tree_without_a_list_of_names():
     """Names are counted."""
     model = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(100)])
-    optimizer = trace(SGD)([{"params": list(model[:50].parameters()), "lr": 0.5}, {"params": list(model[50:].parameters())}], lr=0.1)
+    optimizer = trace(SGD)(
+        [{"params": list(model[:50].parameters()), "lr": 0.5}, {"params": list(model[50:].parameters())}],
+        lr=0.1,
+    )
     scheduler = trace(lrs.ChainedScheduler)([trace(lrs.StepLR)(optimizer, 2)])
-    evaluator = make(optimizers=[optimizer], lr_schedulers=scheduler, dummy_input=torch.ones(8, 2), model=model)
+    evaluator = make(
+        optimizers=[optimizer], lr_schedulers=scheduler, dummy_input=torch.ones(8, 2), model=model
+    )
     text = repr(evaluator)
     assert "group 0: 100 parameters, lr=0.5" in text
     assert "StepLR(#0, 2)" in text

@@ -1,5 +1,8 @@
 """Evaluators as plain data: written and read without pickle, and safe to read from anyone."""
 
+# ruff: noqa: A006 - torch's own argument names
+# ruff: noqa: E501 - a table keeps one case on one line
+
 from __future__ import annotations
 
 import collections
@@ -11,12 +14,11 @@ import pytest
 import spec_material as material
 import torch
 from pydantic import ValidationError
-from torch.optim import lr_scheduler as lrs
-
 from rebind import ImportPathError, TorchEvaluator, add_migration, bind, dumps, loads, trace
 from rebind.evaluator_schema import migrations
 from rebind.evaluator_schema.comparison import same
 from rebind.evaluator_schema.importing import import_path, resolve
+from torch.optim import lr_scheduler as lrs
 
 ALLOW = {"allow": ["spec_material"]}
 
@@ -30,7 +32,9 @@ def make_evaluator(**changes):
     model = net()
     optimizer = trace(torch.optim.AdamW)(model.parameters(), lr=0.01, betas=(0.8, 0.9))
     scheduler = trace(lrs.SequentialLR)(
-        optimizer, [trace(lrs.ConstantLR)(optimizer), trace(lrs.LambdaLR)(optimizer, material.halve)], milestones=[3]
+        optimizer,
+        [trace(lrs.ConstantLR)(optimizer), trace(lrs.LambdaLR)(optimizer, material.halve)],
+        milestones=[3],
     )
     fields = {
         "training_func": material.train,
@@ -45,7 +49,9 @@ def make_evaluator(**changes):
 
 def evaluator_with(value):
     model = net()
-    return TorchEvaluator(material.train, trace(material.Anything)(model.parameters(), value), material.criterion)
+    return TorchEvaluator(
+        material.train, trace(material.Anything)(model.parameters(), value), material.criterion
+    )
 
 
 def test_json_brings_an_evaluator_back_whole():
@@ -99,7 +105,10 @@ def test_tensors_of_every_type_and_shape_come_back(dtype, shape):
     assert type(again) is torch.Tensor
     assert again.dtype == tensor.dtype
     assert again.shape == tensor.shape
-    assert again.contiguous().reshape(-1).view(torch.uint8).tolist() == tensor.reshape(-1).view(torch.uint8).tolist()
+    assert (
+        again.contiguous().reshape(-1).view(torch.uint8).tolist()
+        == tensor.reshape(-1).view(torch.uint8).tolist()
+    )
 
 
 def test_tensors_come_back_with_their_kind():
@@ -155,7 +164,9 @@ class Local:
     """A class that an import path leads to, whose instances have none."""
 
 
-@pytest.mark.parametrize("value", [lambda: 1, Local(), torch.ones(2).to_sparse(), torch.ones(2, device="meta")], ids=repr)
+@pytest.mark.parametrize(
+    "value", [lambda: 1, Local(), torch.ones(2).to_sparse(), torch.ones(2, device="meta")], ids=repr
+)
 def test_what_json_cannot_carry_is_refused_when_it_is_written(value):
     """Silence would lose it."""
     with pytest.raises(ValueError, match="JSON cannot carry"):
@@ -183,7 +194,15 @@ def test_paths_that_lead_out_of_the_allow_list_are_refused(path):
 
 
 @pytest.mark.parametrize(
-    "value", [torch.optim.SGD, lrs.StepLR, torch.nn.functional.mse_loss, torch.relu, torch.nn.Linear, torch.optim.swa_utils.SWALR]
+    "value",
+    [
+        torch.optim.SGD,
+        lrs.StepLR,
+        torch.nn.functional.mse_loss,
+        torch.relu,
+        torch.nn.Linear,
+        torch.optim.swa_utils.SWALR,
+    ],
 )
 def test_a_public_path_leads_back_to_the_very_object(value):
     """The path is the short public one, and re-exports are fine."""
@@ -200,12 +219,21 @@ def test_paths_of_nested_and_decorated_classes_lead_back():
 
 @pytest.mark.parametrize(
     "target",
-    ["torch.hub:load", "torch:load", "torch.jit:load", "torch.utils.data:DataLoader", "torch:compile", "torch:from_file"],
+    [
+        "torch.hub:load",
+        "torch:load",
+        "torch.jit:load",
+        "torch.utils.data:DataLoader",
+        "torch:compile",
+        "torch:from_file",
+    ],
 )
 def test_functions_of_torch_are_not_called_on_the_word_of_a_document(target):
     """The allow-list lets torch be imported, and torch can run files."""
     with pytest.raises(ValidationError, match="to have it called, allow its module"):
-        TorchEvaluator.model_validate({**spec(), "optimizers": {"target": target, "args": ["evil"]}}, context=ALLOW)
+        TorchEvaluator.model_validate(
+            {**spec(), "optimizers": {"target": target, "args": ["evil"]}}, context=ALLOW
+        )
     partial = {"$partial": [{"$callable": target}, ["evil"], {}]}
     with pytest.raises(ValidationError, match="to have it called, allow its module"):
         TorchEvaluator.model_validate({**spec(), "criterion": partial}, context=ALLOW)
@@ -213,7 +241,10 @@ def test_functions_of_torch_are_not_called_on_the_word_of_a_document(target):
 
 def test_a_factory_of_the_users_own_is_called_where_its_module_is_allowed():
     """Allowing a module by name allows its functions, too."""
-    given = {**spec(), "optimizers": {"target": "spec_material:make", "args": [{"$parameters": ["0.weight"]}, 0.1]}}
+    given = {
+        **spec(),
+        "optimizers": {"target": "spec_material:make", "args": [{"$parameters": ["0.weight"]}, 0.1]},
+    }
     assert TorchEvaluator.model_validate(given, context=ALLOW).optimizers.target is material.make
     with pytest.raises(ValidationError, match="not on the allow-list"):
         TorchEvaluator.model_validate(given)
@@ -226,7 +257,11 @@ def spec():
     return {
         "training_func": "spec_material:train",
         "criterion": "torch.nn.functional:mse_loss",
-        "optimizers": {"target": "torch.optim:SGD", "args": [{"$parameters": ["a", "b"]}], "kwargs": {"lr": 0.1}},
+        "optimizers": {
+            "target": "torch.optim:SGD",
+            "args": [{"$parameters": ["a", "b"]}],
+            "kwargs": {"lr": 0.1},
+        },
     }
 
 
@@ -294,7 +329,9 @@ def test_deep_nesting_is_a_validation_error(depth, kind, place):
         TorchEvaluator.model_validate(given, context=ALLOW)
     text = "[" * depth + "]" * depth
     with pytest.raises(ValidationError):
-        TorchEvaluator.model_validate_json(json.dumps({**spec(), place: "@"}).replace('"@"', text), context=ALLOW)
+        TorchEvaluator.model_validate_json(
+            json.dumps({**spec(), place: "@"}).replace('"@"', text), context=ALLOW
+        )
 
 
 @pytest.mark.parametrize(
@@ -325,7 +362,9 @@ def test_verbose_of_older_torch_is_left_out():
     """torch 2.7 removed it from the schedulers, by position and by name."""
     for args, kwargs in (([{"$ref": 0}, 3], {"verbose": False}), ([{"$ref": 0}, 3, 0.5, -1, True], {})):
         scheduler = {"target": "torch.optim.lr_scheduler:StepLR", "args": args, "kwargs": kwargs, "order": 1}
-        evaluator = TorchEvaluator.model_validate_json(json.dumps({**spec(), "lr_schedulers": scheduler}), context=ALLOW)
+        evaluator = TorchEvaluator.model_validate_json(
+            json.dumps({**spec(), "lr_schedulers": scheduler}), context=ALLOW
+        )
         assert len(evaluator.lr_schedulers.args) == min(len(args), 4)
         assert evaluator.lr_schedulers.kwargs == {}
 
@@ -339,7 +378,10 @@ def test_a_migration_of_the_users_own_renames_target_and_argument(monkeypatch):
         return {**given, "target": "torch.optim:SGD"}
 
     assert add_migration("gone_package:Descent", rename) is rename
-    written = {**spec(), "optimizers": {**spec()["optimizers"], "target": "gone_package:Descent", "kwargs": {"rate": 0.3}}}
+    written = {
+        **spec(),
+        "optimizers": {**spec()["optimizers"], "target": "gone_package:Descent", "kwargs": {"rate": 0.3}},
+    }
     evaluator = TorchEvaluator.model_validate_json(json.dumps(written), context=ALLOW)
     assert evaluator.optimizers.target is torch.optim.SGD
     assert evaluator.optimizers.kwargs == {"lr": 0.3}

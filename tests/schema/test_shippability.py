@@ -1,5 +1,9 @@
 """What is said about serialization when an evaluator is created, against what cloudpickle then does."""
 
+# ruff: noqa: A006 - torch's own argument names
+# ruff: noqa: E501 - a table keeps one case on one line
+# ruff: noqa: TRY301 - the traceback is the subject
+
 from __future__ import annotations
 
 import abc
@@ -26,7 +30,6 @@ import pytest
 import spec_material as material
 import torch
 from pydantic import BaseModel, ValidationError
-
 from rebind import TorchEvaluator, trace
 from rebind.evaluator_schema.shippability import explain
 
@@ -45,7 +48,7 @@ def _close():
 def by_value(source, **names):
     """Define something in `__main__`, so that it travels by value."""
     space = {"__name__": "__main__", "torch": torch, "np": np, **names}
-    exec(source, space)  # noqa: S102 - the tests' own text
+    exec(source, space)
     return space["made"]
 
 
@@ -299,8 +302,14 @@ def test_sockets_are_refused():
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: closure(LOCK), "training_func closes over 'held' (_thread.lock), which cannot be serialized"),
-        (lambda: closure({"a": [LOCK]}), "training_func closes over 'held': held['a'][0] is of type _thread.lock"),
+        (
+            lambda: closure(LOCK),
+            "training_func closes over 'held' (_thread.lock), which cannot be serialized",
+        ),
+        (
+            lambda: closure({"a": [LOCK]}),
+            "training_func closes over 'held': held['a'][0] is of type _thread.lock",
+        ),
         (lambda: closure(Data(LOCK)), "training_func closes over 'held': held.held is of type _thread.lock"),
         (SUBJECTS["global lock by value"], "training_func uses the global 'LOCK' (_thread.lock)"),
         (SUBJECTS["default lock"], "a default of training_func is of type _thread.lock"),

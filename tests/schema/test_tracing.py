@@ -1,5 +1,10 @@
 """`trace`: the real thing is built, and nothing but a record beside it is left."""
 
+# ruff: noqa: C417 - these iterators are the subject
+# ruff: noqa: E501 - a table keeps one case on one line
+# ruff: noqa: PLW0108 - cases of one form
+# ruff: noqa: RUF043 - a plain text
+
 from __future__ import annotations
 
 import copy
@@ -13,10 +18,9 @@ import cloudpickle
 import pytest
 import spec_material as material
 import torch
+from rebind import ArgumentError, TorchEvaluator, construction_of, is_traced, trace
 from torch.optim import SGD
 from torch.optim import lr_scheduler as lrs
-
-from rebind import ArgumentError, TorchEvaluator, construction_of, is_traced, trace
 
 
 def net():
@@ -198,7 +202,7 @@ def test_all_wrong_arguments_are_told_at_once():
         lambda ps: itertools.chain(ps[:1], ps[1:]),
         lambda ps: itertools.islice(ps, 2),
         lambda ps: reversed(ps),
-        lambda ps: {p: 1 for p in ps}.keys(),
+        lambda ps: dict.fromkeys(ps, 1).keys(),
         lambda ps: [{"params": iter(ps)}],
         lambda ps: iter([{"params": filter(lambda p: p.requires_grad, ps)}]),
     ],
@@ -237,7 +241,9 @@ def test_arguments_are_recorded_as_they_were():
 def test_the_place_of_the_call_is_recorded():
     """File and line, for people."""
     record = construction_of(trace(SGD)(net().parameters()))
-    assert record.location.partition(":")[0].endswith("test_tracing.py") or "test_tracing.py:" in record.location
+    assert (
+        record.location.partition(":")[0].endswith("test_tracing.py") or "test_tracing.py:" in record.location
+    )
 
 
 def test_what_was_not_traced_says_so():

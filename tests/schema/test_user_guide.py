@@ -1,12 +1,15 @@
 """The user guide's snippets for `TorchEvaluator`, with our names and a tiny model for the ellipses."""
 
+# ruff: noqa: A002 - torch's own argument names
+# ruff: noqa: N812 - the guide's own line
+# ruff: noqa: PLR0917 - the guide's signatures are contracts
+
 from __future__ import annotations
 
+import rebind
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import ExponentialLR
-
-import rebind
 
 DATA = [(torch.rand(4, 6), torch.randint(0, 3, (4,))) for _ in range(5)]
 STEPS = []
@@ -16,15 +19,17 @@ def make_model() -> torch.nn.Module:
     return torch.nn.Sequential(torch.nn.Linear(6, 3), torch.nn.LogSoftmax(dim=1))
 
 
-def training_func(model, optimizers, criterion, lr_schedulers=None, max_steps=None, max_epochs=None, *args, **kwargs):
+def training_func(
+    model, optimizers, criterion, lr_schedulers=None, max_steps=None, max_epochs=None, *args, **kwargs
+):
     model.train()
 
     # prepare data
     train_dataloader = DATA
 
     # nni may change the training duration by setting max_steps or max_epochs
-    total_epochs = max_epochs if max_epochs else 2
-    total_steps = max_steps if max_steps else None
+    total_epochs = max_epochs or 2
+    total_steps = max_steps or None
     current_steps = 0
 
     # training
@@ -79,11 +84,18 @@ def test_lists_of_optimizers_and_schedulers_come_back_as_lists():
     model = make_model()
     forms = []
 
-    def train(model, optimizers, criterion, lr_schedulers=None, max_steps=None, max_epochs=None, *args, **kwargs):
-        forms.append((type(optimizers), type(lr_schedulers), [type(item) for item in (*optimizers, *lr_schedulers)]))
+    def train(
+        model, optimizers, criterion, lr_schedulers=None, max_steps=None, max_epochs=None, *args, **kwargs
+    ):
+        forms.append(
+            (type(optimizers), type(lr_schedulers), [type(item) for item in (*optimizers, *lr_schedulers)])
+        )
 
     # or, a list of optimizers
-    optimizers = [rebind.trace(torch.optim.SGD)([model[0].weight]), rebind.trace(torch.optim.Adam)([model[0].bias])]
+    optimizers = [
+        rebind.trace(torch.optim.SGD)([model[0].weight]),
+        rebind.trace(torch.optim.Adam)([model[0].bias]),
+    ]
     # or, a list of lr_schedulers
     lr_schedulers = [rebind.trace(ExponentialLR)(optimizer=optimizer, gamma=0.1) for optimizer in optimizers]
     evaluator = rebind.TorchEvaluator(train, optimizers, F.nll_loss, lr_schedulers, model=model)
@@ -109,5 +121,7 @@ def test_the_patched_criterion_of_the_user_guide_trains():
         return original_loss + l1_loss
 
     before = [param.detach().clone() for param in model.parameters()]
-    training_func(model, torch.optim.SGD(model.parameters(), lr=0.1), criterion=patched_criterion, max_steps=2)
+    training_func(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), criterion=patched_criterion, max_steps=2
+    )
     assert not all(map(torch.equal, before, model.parameters()))

@@ -131,6 +131,8 @@ HOSTILE = {
     "no code fields": in_manifest(code_fields=[]),
     "no fields": in_manifest(fields=[]),
     "json with code": in_manifest(payload="json"),
+    "a value without fields": in_manifest(payload="json", fields=[], code_fields=[]),
+    "a value of two fields": in_manifest(fields=["a", "b"], code_fields=["a", "b"]),
     "an unknown payload": in_manifest(payload="yaml"),
     "signed without a signature": in_manifest(signed=True, key_id="a"),
     "a key id without a signature": in_manifest(key_id="a"),
