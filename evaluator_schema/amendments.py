@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +11,7 @@ from torch.optim import Optimizer
 
 from .comparison import same
 from .recording import Amendment, NotedGroups, Record, Snapshot, TensorArgument, tick
-from .values import InPlace, copy_tensor
+from .values import InPlace, copy_tensor, map_container
 
 # What schedulers write into parameter groups while they run.
 SCHEDULED = frozenset(
@@ -31,12 +30,21 @@ SCHEDULED = frozenset(
 # Of these, what they move in a group that has `max_momentum`, and in no other.
 _CYCLED = frozenset({"momentum", "betas"})
 _PARAMETERS = ("params", "param_names")
+# What cannot change without becoming another object. Nearly every option is one of these, and each is looked at
+# whenever a scheduler is traced.
+_FIXED = frozenset({int, float, bool, str, type(None)})
 
 
 def note_groups(record: Record, optimizer: Optimizer) -> None:
     """Remember the parameter groups as they are now."""
     record.groups = NotedGroups(
-        [{key: _noted(key, value) for key, value in group.items()} for group in optimizer.param_groups],
+        [
+            {
+                key: (value, value) if type(value) in _FIXED else _noted(key, value)
+                for key, value in group.items()
+            }
+            for group in optimizer.param_groups
+        ],
         dict(optimizer.defaults),
         has_scheduler(optimizer),
     )
@@ -97,7 +105,7 @@ def _records_in(values: list[Any]) -> list[Record]:
 
 
 def notice(record: Record, optimizer: Optimizer, *, scheduled: bool = False) -> None:
-    """Record what changed in the groups since they were last noted, and note them again.
+    """Record what changed in the groups since they were last noted, and note them again if anything did.
 
     Args:
         record: The optimizer's record.
@@ -105,8 +113,10 @@ def notice(record: Record, optimizer: Optimizer, *, scheduled: bool = False) -> 
         scheduled: Whether changes of `SCHEDULED` options are the work of a scheduler that will be built
             again, and so no amendment.
     """
-    record.amendments += changes(record, optimizer, scheduled=scheduled)
-    note_groups(record, optimizer)
+    found = changes(record, optimizer, scheduled=scheduled)
+    if found:
+        record.amendments += found
+        note_groups(record, optimizer)
 
 
 def changes(record: Record, optimizer: Optimizer, *, scheduled: bool = False) -> list[Amendment]:
@@ -143,10 +153,11 @@ def _refusals(noted: NotedGroups, optimizer: Optimizer) -> str | None:
                 f"{lost[0]!r} was deleted from group {index} of this {name} after its construction, which "
                 "cannot be recorded; set it to another value instead"
             )
+    defaults = optimizer.defaults
     changed = [
         key
-        for key in {**noted.defaults, **optimizer.defaults}
-        if not _unchanged(optimizer.defaults.get(key), noted.defaults.get(key))
+        for key in {**noted.defaults, **defaults}
+        if not _unchanged(defaults.get(key), noted.defaults.get(key))
     ]
     if changed:
         return (
@@ -165,9 +176,11 @@ def _changed(
         if not same(first, before["lr"][1]):
             yield "lr", Snapshot().take(first)
     for key, value in group.items():
+        held, then = before.get(key, _NEVER)
+        if value is held and type(value) in _FIXED:
+            continue
         if scheduled and key in SCHEDULED and (key not in _CYCLED or "max_momentum" in group):
             continue
-        held, then = before.get(key, (_ABSENT, _ABSENT))
         if key == "params":
             if [id(parameter) for parameter in value] != then:
                 yield key, _parameters(value)
@@ -202,12 +215,16 @@ def _added(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
 def _noted(key: str, value: Any) -> tuple[Any, Any]:
     if key == "params":
         return None, [id(parameter) for parameter in value]
-    if isinstance(value, torch.Tensor):
-        return value, copy_tensor(value)
-    return value, copy.copy(value) if isinstance(value, list | dict | set) else value
+    return value, _copied(value)
+
+
+def _copied(value: Any) -> Any:
+    return copy_tensor(value) if isinstance(value, torch.Tensor) else map_container(value, _copied)
 
 
 def _unchanged(value: Any, then: Any) -> bool:
+    if value is then and type(value) in _FIXED:
+        return True
     return isinstance(value, torch.Tensor) == isinstance(then, torch.Tensor) and same(value, then)
 
 
@@ -219,4 +236,4 @@ class _Absent:
     """What an option was before there was one."""
 
 
-_ABSENT = _Absent()
+_NEVER = (_Absent(), _Absent())

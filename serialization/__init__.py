@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .environment import EnvironmentWarning
+    from .examination import Examination, examine
     from .evaluators import OpenedEvaluator, dumps, load, loads, open_evaluator, save
     from .inspection import inspect, verify
     from .manifest import Manifest, TensorInfo
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EnvironmentWarning",
+    "Examination",
     "Manifest",
     "OpenedEvaluator",
     "SigningKey",
     "TensorInfo",
     "dumps",
+    "examine",
     "inspect",
     "load",
     "loads",
@@ -37,11 +40,13 @@ __all__ = [
 
 _HOMES = {
     "EnvironmentWarning": "environment",
+    "Examination": "examination",
     "Manifest": "manifest",
     "OpenedEvaluator": "evaluators",
     "SigningKey": "signing",
     "TensorInfo": "manifest",
     "dumps": "evaluators",
+    "examine": "examination",
     "inspect": "inspection",
     "load": "evaluators",
     "loads": "evaluators",

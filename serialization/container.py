@@ -22,8 +22,6 @@ from .strict_json import parse_json
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_ZEROS: Final = bytes(64)
-
 
 class Container:
     """A file that is being opened.
@@ -40,6 +38,11 @@ class Container:
         self._data = data
         self.header = header
         self.manifest = manifest
+
+    @property
+    def bytes_found(self) -> int:
+        """How many bytes there are."""
+        return len(self._data)
 
     def entry(self, name: str) -> memoryview:
         """The bytes of an entry as they lie, unchecked."""
@@ -101,19 +104,38 @@ def open_container(data: memoryview, *, max_bytes: int | None = None) -> Contain
     Raises:
         SerializationError: One of its subclasses, for bytes that no rebind wrote.
     """
-    limit = MAX_FILE_BYTES if max_bytes is None else max_bytes
-    if len(data) > limit:
-        raise TooLargeError(
-            f"There are {len(data):,} bytes, and the limit is {limit:,}. "
-            "If that is what you expect, raise it with max_bytes=."
-        )
+    check_limit(len(data), max_bytes)
+    container = read_container(data)
+    check_size(len(data), container.header.file_bytes)
+    return container
+
+
+def read_container(data: memoryview) -> Container:
+    """The header and manifest of a file, which may be cut off or go on behind its end.
+
+    Raises:
+        SerializationError: One of its subclasses, for a header that no rebind wrote.
+    """
     header = read_header(data)
     manifest = _read_manifest(header.manifest)
-    _check_size(len(data), header.file_bytes)
     for rule, holds in _RULES.items():
         if not holds(header, manifest):
             raise CorruptedError(f"Rebind did not write this file. In one of its own, {rule}.")
     return Container(data, header, manifest)
+
+
+def check_limit(found: int, max_bytes: int | None) -> None:
+    """Refuse a file that is larger than the limit, or than `MAX_FILE_BYTES` where there is none.
+
+    Raises:
+        TooLargeError: It is.
+    """
+    limit = MAX_FILE_BYTES if max_bytes is None else max_bytes
+    if found > limit:
+        raise TooLargeError(
+            f"There are {found:,} bytes, and the limit is {limit:,}. "
+            "If that is what you expect, raise it with max_bytes=."
+        )
 
 
 def _read_manifest(text: str) -> Manifest:
@@ -140,7 +162,12 @@ def _writer(fields: dict[str, object]) -> str:
     return f"rebind {version}" if isinstance(version, str) else "a later rebind"
 
 
-def _check_size(found: int, expected: int) -> None:
+def check_size(found: int, expected: int) -> None:
+    """Check that a file has as many bytes as its header says.
+
+    Raises:
+        TruncatedError: It has fewer, or more.
+    """
     if found < expected:
         raise TruncatedError(
             f"The bytes end too early: there are {found:,} of {expected:,}. "

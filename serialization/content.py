@@ -17,10 +17,11 @@ from ..evaluator_schema.errors import (
     RebindError,
 )
 from ..evaluator_schema.evaluator import Evaluator
-from ..evaluator_schema.importing import resolve
+from ..evaluator_schema.importing import is_allowed, resolve
 from .drafting import draft_declared, draft_pickled
 from .layout import View
 from .memory import MemoryWriter
+from .trust import strange_modules, untrusted_imports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -69,6 +70,7 @@ def evaluator_of(opened: Opened, memory: MemoryReader, allow: Iterable[str]) -> 
 
     Raises:
         NotARebindFileError: They hold something else.
+        UntrustedPayloadError: An import path leads to a module that is not on the allow-list.
         InvalidPayloadError: What they hold is not a valid evaluator here.
         SerializationError: The content does not come back.
     """
@@ -83,9 +85,9 @@ def evaluator_of(opened: Opened, memory: MemoryReader, allow: Iterable[str]) -> 
     if manifest.payload == "pickle":
         fields = opened.unpickle(memory)
         cls = fields.pop(_CLASS, None) or _class_of(manifest, ())
-        return _valid(manifest, lambda: cls.from_fields(fields, context=context))
+        return _valid(manifest, allow, lambda: cls.from_fields(fields, context=context))
     cls = _class_of(manifest, allow)
-    return _valid(manifest, lambda: cls.model_validate_json(opened.text(), context=context))
+    return _valid(manifest, allow, lambda: cls.model_validate_json(opened.text(), context=context))
 
 
 class _TensorWriter:
@@ -133,6 +135,9 @@ def _class_of(manifest: Manifest, allow: Iterable[str]) -> type[Evaluator]:
     if manifest.kind in kinds:
         return kinds[manifest.kind]
     for path in manifest.imports.get(_CLASS, ()):
+        module = path.partition(":")[0]
+        if not is_allowed(module, allow):
+            raise untrusted_imports(manifest, {_CLASS: [module]})
         found = resolve(path, allow)
         if isinstance(found, type) and issubclass(found, Evaluator):
             return found
@@ -142,12 +147,14 @@ def _class_of(manifest: Manifest, allow: Iterable[str]) -> type[Evaluator]:
     )
 
 
-def _valid(manifest: Manifest, make: Callable[[], Evaluator]) -> Evaluator:
+def _valid(manifest: Manifest, allow: Iterable[str], make: Callable[[], Evaluator]) -> Evaluator:
     try:
         return make()
     except (RebindError, MemoryError):
         raise
     except ValidationError as error:
+        if strange := strange_modules(error, allow):
+            raise untrusted_imports(manifest, strange) from error
         raise InvalidPayloadError(
             f"The file is whole, and the {manifest.kind} in it is not valid here: {error}"
         ) from error

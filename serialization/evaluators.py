@@ -79,8 +79,9 @@ def loads(
         max_bytes: Refuse more than this.
 
     Raises:
-        SerializationError: One of its subclasses: what it is and what to do. An import path that is
-            not allowed, or leads nowhere, is an `InvalidPayloadError`.
+        SerializationError: One of its subclasses: what it is and what to do. An import path to a
+            module that is not allowed is an `UntrustedPayloadError`, which names the module and the
+            field; one that leads nowhere is an `InvalidPayloadError`.
     """
     opened = open_bytes(memoryview(data), key=key, trusted=trusted, max_bytes=max_bytes)
     return evaluator_of(opened, opened.reader(map_location, in_place=False), allow)
@@ -111,8 +112,9 @@ def load(
 
     Raises:
         OSError: The file cannot be opened.
-        SerializationError: One of its subclasses: what it is and what to do. An import path that is
-            not allowed, or leads nowhere, is an `InvalidPayloadError`.
+        SerializationError: One of its subclasses: what it is and what to do. An import path to a
+            module that is not allowed is an `UntrustedPayloadError`, which names the module and the
+            field; one that leads nowhere is an `InvalidPayloadError`.
     """
     with OpenedEvaluator(
         path,

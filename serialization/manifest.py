@@ -103,7 +103,11 @@ class Manifest(BaseModel):
         )
 
     def __str__(self) -> str:
-        return draw(Branch(f"{self.kind} ({self.signature})", tuple(self._branches())))
+        return draw(self.tree())
+
+    def tree(self) -> Branch:
+        """The manifest as a tree of lines."""
+        return Branch(f"{self.kind} ({self.signature})", tuple(self._branches()))
 
     def _branches(self) -> Iterator[Tree]:
         yield f"format {self.format}, written by {self._writers()}"

@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..evaluator_schema.errors import UntrustedPayloadError
 from .container import Container, open_container
 from .environment import check_environment
 from .format import LAYOUT, PAYLOAD
@@ -26,6 +25,7 @@ from .mapped import MapLocation, MemoryReader
 from .pickling import unpickle_fields
 from .signing import Keys, accepted_keys
 from .strict_json import parse_json
+from .trust import require_trust
 
 if TYPE_CHECKING:
     from .manifest import Manifest
@@ -100,21 +100,6 @@ def open_bytes(
     vouched = container.verify_signature(keys) or trusted
     check_environment(container.manifest)
     if container.manifest.payload == "pickle":
-        _require_trust(container.manifest, trusted=vouched)
+        require_trust(container.manifest, vouched=vouched)
         check_imports(container.manifest.imports)
     return Opened(container, layout, payload, vouched)
-
-
-def _require_trust(manifest: Manifest, *, trusted: bool) -> None:
-    if trusted:
-        return
-    cure = (
-        f"They are {manifest.signature}: pass key= to verify that"
-        if manifest.signed
-        else "They are unsigned: write them with key= and pass the same key here"
-    )
-    raise UntrustedPayloadError(
-        "These bytes carry pickled code, which could do anything, in: "
-        f"{', '.join(manifest.code_fields)}. {cure}, or pass trusted=True if you know who wrote "
-        "them."
-    )

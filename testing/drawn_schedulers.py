@@ -40,7 +40,7 @@ class Counted:
         return 1 / (self.calls + step)
 
 
-_SCHEDULES = st.sampled_from(
+_SCHEDULES: st.SearchStrategy[Callable[[], Callable[[int], float]]] = st.sampled_from(
     [lambda: halved, lambda: functools.partial(waved, length=2.5), Counted, lambda: lambda step: 0.9**step]
 )
 
