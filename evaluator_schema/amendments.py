@@ -30,8 +30,8 @@ SCHEDULED = frozenset(
 # Of these, what they move in a group that has `max_momentum`, and in no other.
 _CYCLED = frozenset({"momentum", "betas"})
 _PARAMETERS = ("params", "param_names")
-# What cannot change without becoming another object. Nearly every option is one of these, and each is looked at
-# whenever a scheduler is traced.
+# What cannot change without becoming another object. Nearly every option is one of these, and each is
+# looked at whenever a scheduler is traced.
 _FIXED = frozenset({int, float, bool, str, type(None)})
 
 
@@ -188,7 +188,8 @@ def _changed(
             if not same(value, then):
                 yield key, InPlace(copy_tensor(value))
         elif not _unchanged(value, then):
-            yield key, Snapshot().take(value)
+            # In a container that stayed, what changed is a tensor inside: its value now is what counts.
+            yield key, _copied(value) if value is held else Snapshot().take(value)
 
 
 def _unscheduled(group: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

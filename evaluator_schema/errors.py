@@ -40,7 +40,10 @@ class RebindError(Exception):
         │   └── TooLargeError           more bytes than the limit allows
         └── TrialError                  a trial that gave no result
             ├── TrialFailedError        it raised; the remote traceback is the cause
+            ├── TrialMemoryError        it ran out of memory
+            ├── TrialCancelledError     it was cancelled
             ├── WorkerDiedError         its worker process died while running it
+            ├── WorkerEnvironmentError  its worker lacks a module, or has another Python or torch
             ├── TrialTimeoutError       it took longer than its timeout and was killed
             ├── UnpicklableTrialError   the trial could not be sent to a worker, or not opened there
             └── UnpicklableResultError  its result could not be sent back
@@ -153,6 +156,18 @@ class TrialError(RebindError):
 
 class TrialFailedError(TrialError):
     """The trial raised; its remote traceback is the cause."""
+
+
+class TrialMemoryError(TrialError):
+    """The trial ran out of memory, its host's or its device's."""
+
+
+class TrialCancelledError(TrialError):
+    """The trial was cancelled before it had a result."""
+
+
+class WorkerEnvironmentError(TrialError):
+    """The worker lacks a module that the trial needs, or has a Python or torch that cannot open it."""
 
 
 class WorkerDiedError(TrialError):

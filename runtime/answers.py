@@ -38,6 +38,7 @@ class Answer:
         process_id: The worker's.
         score: The trial's score, also where the rest of the result could not be sent.
         detail: The error, as one line.
+        error: The names of the error's classes, most special first, separated by spaces.
         trace: The error's traceback.
         body: The packed result.
     """
@@ -47,6 +48,7 @@ class Answer:
     process_id: int
     score: float | None = None
     detail: str = ""
+    error: str = ""
     trace: str = ""
     body: BytesLike = b""
 

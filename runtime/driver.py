@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,33 @@ from .results import TrialResult
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from .leases import Leases
     from .packing import Packer
     from .pools import Job, Outcome, Pool
+    from .scoreboard import Scoreboard
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the trials of a run are treated; see `run_trials`.
+
+    Attributes:
+        retries: How many more times a trial is begun if its worker dies. Only then: a trial that
+            raises or takes too long would do so again.
+        gpus_per_trial: How many CUDA devices each has to itself.
+        cancelled: Names of the trials that are no longer wanted; may grow at any time.
+    """
+
+    retries: int = 1
+    gpus_per_trial: int = 0
+    cancelled: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
     name: str
     job: Job
+    devices: tuple[int, ...] = ()
     number: int = 1
 
 
@@ -36,18 +55,25 @@ class Driver:
         packer: Makes their jobs.
         pool: Runs them. It has been started, and is stopped by the caller.
         key: The results are signed with it.
-        retries: How many more times a trial is begun if its worker dies. Only then: a trial that
-            raises or takes too long would do so again.
+        terms: How they are treated.
+        leases: Gives them their CUDA devices.
     """
 
     def __init__(
-        self, names: Iterable[str], packer: Packer, pool: Pool, key: SigningKey, retries: int
+        self,
+        names: Iterable[str],
+        packer: Packer,
+        pool: Pool,
+        key: SigningKey,
+        terms: Terms,
+        leases: Leases,
     ) -> None:
         self._waiting = deque(names)
         self._packer = packer
         self._pool = pool
         self._key = key
-        self._retries = retries
+        self._terms = terms
+        self._leases = leases
         self._attempts: dict[int, _Attempt] = {}
         self._ids = count()
 
@@ -56,24 +82,51 @@ class Driver:
         """How many trials are with a worker."""
         return min(len(self._attempts), self._pool.slots)
 
+    def steps(self, board: Scoreboard | None) -> dict[str, str]:
+        """How far each running trial is, by name, as far as it tells."""
+        if board is None:
+            return {}
+        told = {attempt.name: board.read(attempt.job.id) for attempt in self._attempts.values()}
+        return {name: steps for name, steps in told.items() if steps}
+
     def results(self, interval: float | None) -> Iterator[TrialResult | None]:
         """Yield each result as it comes, and None after each `interval` seconds without one."""
         while self._waiting or self._attempts:
+            yield from self._cancel()
             yield from self._fill()
-            outcome = self._pool.next_outcome(interval)
-            yield None if outcome is None else self._settle(outcome)
+            if self._attempts:
+                outcome = self._pool.next_outcome(interval)
+                yield None if outcome is None else self._settle(outcome)
+
+    def _cancel(self) -> Iterator[TrialResult]:
+        """Drop the trials that are no longer wanted; those that run are killed, and reported by the pool."""
+        if not self._terms.cancelled:
+            return
+        unwanted = set(self._terms.cancelled)
+        self._terms.cancelled.difference_update(unwanted)
+        for attempt in list(self._attempts.values()):
+            if attempt.name in unwanted:
+                self._pool.cancel(attempt.job.id)
+        for name in [name for name in self._waiting if name in unwanted]:
+            self._waiting.remove(name)
+            self._packer.release(name)
+            yield TrialResult(name=name, error=faults.cancelled(name), attempts=0)
 
     def _fill(self) -> Iterator[TrialResult]:
         """Submit one more trial than there are slots: no worker waits while one is packed."""
         while self._waiting and len(self._attempts) <= self._pool.slots:
+            devices = self._leases.take(self._terms.gpus_per_trial)
+            if devices is None:
+                break
             name = self._waiting.popleft()
             try:
-                job = self._packer.job(next(self._ids), name)
+                job = self._packer.job(next(self._ids), name, devices)
             except Exception as error:  # noqa: BLE001 - pickling runs code of the user's
                 self._packer.release(name)
+                self._leases.give(devices)
                 yield TrialResult(name=name, error=faults.not_sent(name, error), attempts=0)
             else:
-                self._submit(_Attempt(name, job))
+                self._submit(_Attempt(name, job, devices))
 
     def _submit(self, attempt: _Attempt) -> None:
         self._attempts[attempt.job.id] = attempt
@@ -81,10 +134,11 @@ class Driver:
 
     def _settle(self, outcome: Outcome) -> TrialResult | None:
         attempt = self._attempts.pop(outcome.job_id)
-        if outcome.fate is Fate.DIED and attempt.number <= self._retries:
+        if outcome.fate is Fate.DIED and attempt.number <= self._terms.retries:
             again = replace(attempt.job, id=next(self._ids))
-            self._submit(_Attempt(attempt.name, again, attempt.number + 1))
+            self._submit(replace(attempt, job=again, number=attempt.number + 1))
             return None
+        self._leases.give(attempt.devices)
         self._packer.release(attempt.name)
         return self._result(attempt, outcome)
 

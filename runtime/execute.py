@@ -18,11 +18,15 @@ from .answers import Answer, Status, describe
 from .binding import bind
 from .conditions import trial_conditions
 from .evaluation import Evaluation
+from .leases import trial_devices, trial_devices_set
+from .scoreboard import Marker
 from .seeding import seed_everything
+from .trial_logging import trial_named
 
 if TYPE_CHECKING:
     from .matching import Missing
     from .pools.pool import BytesLike
+    from .scoreboard import Scoreboard
 
 # torch imports this when a first optimizer is made, which takes more than a second; a worker does it
 # while it starts, so that no trial's time is charged for it.
@@ -35,7 +39,8 @@ class Order(TypedDict):
     """What is packed for a worker, about one trial.
 
     `evaluator` and `model_file` are digests of files that come with the job; `model` is the model
-    or its factory where it is not in a file.
+    or its factory where it is not in a file. `devices` are the CUDA devices that it may use, and
+    `slot` is its line on the scoreboard.
     """
 
     evaluator: str
@@ -47,6 +52,9 @@ class Order(TypedDict):
     missing: Missing
     seed: int
     state_dict: bool
+    devices: list[int]
+    name: str
+    slot: int
 
 
 class Outcome(NamedTuple):
@@ -57,7 +65,9 @@ class Outcome(NamedTuple):
     value: Any
 
 
-def make_context(key: SigningKey, threads: int, settings: Mapping[str, Any]) -> bytes:
+def make_context(
+    key: SigningKey, threads: int, settings: Mapping[str, Any], board: Scoreboard | None = None
+) -> bytes:
     """What an `Executor` is made from.
 
     The evaluator comes from this process, signed by it, so it may name whatever is imported here.
@@ -66,6 +76,7 @@ def make_context(key: SigningKey, threads: int, settings: Mapping[str, Any]) -> 
         "key": {"id": key.id, "secret": key.secret.hex()},
         "threads": threads,
         "settings": dict(settings),
+        "board": None if board is None else board.path,
         "preload": [name for name in _PRELOADED if name in sys.modules],
         "allow": sorted({name.partition(".")[0] for name in sys.modules}),
     }
@@ -88,6 +99,7 @@ class Executor:
             import_module(name)
         self._allow: list[str] = told["allow"]
         self._opened: dict[str, Any] = {}
+        self._board = None if told["board"] is None else Marker(told["board"])
 
     def __call__(self, payload: BytesLike, files: Mapping[str, str]) -> bytes:
         """Run one trial; an error becomes an answer."""
@@ -103,7 +115,8 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
             return Status.UNOPENED, _failure(error)
         try:
-            outcome, state = _run(order, evaluator, model)
+            with trial_devices_set(order["devices"]), trial_named(order["name"]):
+                outcome, state = _run(order, evaluator, model, self._board)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a task may even call sys.exit
@@ -128,11 +141,17 @@ class Executor:
         return order, evaluator, unpack_file(path, kind=MODEL, key=self._key)
 
 
-def _run(order: Order, evaluator: Any, model: Any) -> tuple[Outcome, dict[str, Any] | None]:
+def _run(
+    order: Order, evaluator: Any, model: Any, board: Marker | None
+) -> tuple[Outcome, dict[str, Any] | None]:
     seed_everything(order["seed"])
     if not isinstance(model, torch.nn.Module):
         model = model()
+    if order["devices"] and isinstance(model, torch.nn.Module):
+        model = model.to(trial_devices()[0])
     with bind(evaluator, model, rename=order["rename"], missing=order["missing"]) as binding:
+        if board is not None:
+            binding.on_event(lambda event: board.mark(order["slot"], event.step, event.max_steps))
         outcome = read_outcome(order["task"](binding, **order["arguments"]))
         state = _state_of(binding.model) if order["state_dict"] else None
     return outcome, state
@@ -173,4 +192,5 @@ def _is_writable(data: BytesLike) -> bool:
 
 def _failure(error: BaseException) -> dict[str, Any]:
     detail, trace = describe(error)
-    return {"detail": detail, "trace": trace}
+    classes = " ".join(cls.__name__ for cls in type(error).__mro__)
+    return {"detail": detail, "trace": trace, "error": classes}

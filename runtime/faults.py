@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..evaluator_schema.errors import (
+    TrialCancelledError,
     TrialError,
     TrialFailedError,
+    TrialMemoryError,
     TrialTimeoutError,
     UnpicklableResultError,
     UnpicklableTrialError,
     WorkerDiedError,
+    WorkerEnvironmentError,
 )
 from .answers import Status, describe
 from .pools.pool import Fate
@@ -18,6 +21,10 @@ from .pools.pool import Fate
 if TYPE_CHECKING:
     from .answers import Answer
     from .pools.pool import Outcome
+
+
+_MEMORY = {"MemoryError", "OutOfMemoryError"}  # Python's and torch's
+_ENVIRONMENT = {"ImportError", "EnvironmentMismatchError", "MissingModuleError"}
 
 
 class RemoteTraceback(Exception):  # noqa: N818 - it is the text of one, and never raised by itself
@@ -38,6 +45,11 @@ def not_sent(name: str, error: Exception) -> TrialError:
     return fault
 
 
+def cancelled(name: str) -> TrialError:
+    """The error of a trial that nobody wants any more."""
+    return TrialCancelledError(f"trial {name!r} was cancelled")
+
+
 def not_read(name: str, error: Exception) -> TrialError:
     """The error of a trial whose result came, and cannot be opened here."""
     fault = UnpicklableResultError(
@@ -50,9 +62,21 @@ def not_read(name: str, error: Exception) -> TrialError:
 
 def of_answer(name: str, answer: Answer) -> TrialError:
     """The error that a worker reports about a trial."""
+    kinds = set(answer.error.split())
     match answer.status:
+        case _ if kinds & _MEMORY:
+            fault: TrialError = TrialMemoryError(
+                f"trial {name!r} ran out of memory in process {answer.process_id}, after "
+                f"{answer.seconds:.3g} s: {answer.detail}. Give the pool fewer workers, or the trial "
+                "a smaller model or batch"
+            )
+        case Status.UNOPENED if kinds & _ENVIRONMENT:
+            fault = WorkerEnvironmentError(
+                f"trial {name!r} cannot be opened in its worker, process {answer.process_id}: "
+                f"{answer.detail}. Give the workers the same Python, libraries and modules as here"
+            )
         case Status.UNOPENED:
-            fault: TrialError = UnpicklableTrialError(
+            fault = UnpicklableTrialError(
                 f"trial {name!r} arrived in process {answer.process_id} and cannot be opened "
                 f"there: {answer.detail}. Modules that it needs have to be importable there"
             )
@@ -75,6 +99,8 @@ def of_outcome(name: str, outcome: Outcome, attempts: int) -> TrialError:
         fault: TrialError = TrialTimeoutError(
             f"trial {name!r} was {outcome.detail} and was stopped. Give it a longer timeout, or fewer steps"
         )
+    elif outcome.fate is Fate.CANCELLED:
+        fault = cancelled(name)
     elif outcome.fate is Fate.DIED:
         times = "once" if attempts == 1 else f"{attempts} times"
         fault = WorkerDiedError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ from .pools import Job
 from .seeding import trial_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from .shelf import Shelf, Volume
     from .trial import Trial
@@ -29,6 +29,11 @@ class Plan:
     seed: int
     timeout: float | None
     state_dicts: bool
+
+    def without(self, names: Iterable[str]) -> Plan:
+        """The same plan, less these trials."""
+        finished = set(names)
+        return replace(self, trials={n: trial for n, trial in self.trials.items() if n not in finished})
 
 
 class Packer:
@@ -52,8 +57,8 @@ class Packer:
         self._shared = {identity for identity, uses in self._uses.items() if uses > 1}
         self._models: dict[int, Volume] = {}
 
-    def job(self, number: int, name: str) -> Job:
-        """The job of a trial. Whatever pickling the user's objects raises, this raises."""
+    def job(self, number: int, name: str, devices: tuple[int, ...] = ()) -> Job:
+        """The job of a trial on these CUDA devices. Whatever pickling the user's objects raises, this raises."""
         trial = self._plan.trials[name]
         timeout = self._plan.timeout if trial.timeout is None else trial.timeout
         model = self._shared_model(trial)
@@ -67,6 +72,9 @@ class Packer:
             missing=trial.missing,
             seed=trial_seed(self._plan.seed, name),
             state_dict=self._plan.state_dicts,
+            devices=list(devices),
+            name=name,
+            slot=number,
         )
         payload = pack(order, kind=TRIAL, key=self._key)
         files = dict(self._evaluator.files) | (dict(model.files) if model is not None else {})

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from .results import best_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
 
     from .results import TrialResult
+
+
+_MOST_SHOWN = 4  # trials whose steps fit beside the bar
 
 
 class Progress:
@@ -31,9 +35,10 @@ class Progress:
         self.done = 0
         self.failed = 0
         self.best: TrialResult | None = None
+        self._began = time.monotonic()
 
-    def tick(self, running: int) -> None:
-        """Time has passed; so many trials are running."""
+    def tick(self, running: int, steps: Mapping[str, str]) -> None:
+        """Time has passed; so many trials are running, and some tell how far they are."""
 
     def finished(self, result: TrialResult) -> None:
         """A trial has finished."""
@@ -42,8 +47,10 @@ class Progress:
         self.best = best_of([result] if self.best is None else [self.best, result])
 
     def summary(self) -> str:
-        """The failures and the best score, in few words."""
+        """The failures, the rate and the best score, in few words."""
         parts = [f"{self.failed} failed"] if self.failed else []
+        if self.done:
+            parts.append(f"{self.done / max(time.monotonic() - self._began, 1e-9):.3g}/s")
         if self.best is not None:
             parts.append(f"best {self.best.score:.4g} ({self.best.name})")
         return ", ".join(parts)
@@ -75,9 +82,10 @@ class Bar(Progress):
         self._bar = bar
         self._task: TaskID = bar.add_task("trials", total=total, told="")
 
-    def tick(self, running: int) -> None:
+    def tick(self, running: int, steps: Mapping[str, str]) -> None:
         """Redraw."""
-        told = ", ".join(part for part in (f"{running} running", self.summary()) if part)
+        shown = [f"{name} {told}" for name, told in list(steps.items())[:_MOST_SHOWN]]
+        told = ", ".join(part for part in (f"{running} running", self.summary(), *shown) if part)
         self._bar.update(self._task, completed=self.done, told=told)
         self._bar.refresh()
 

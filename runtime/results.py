@@ -73,13 +73,20 @@ class Results(Iterator[TrialResult]):
     Args:
         source: Runs the trials.
         names: The trials' names, in the order given.
+        cancelled: Where the run looks for the names of trials that are no longer wanted.
     """
 
-    def __init__(self, source: Generator[TrialResult, None, None], names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        source: Generator[TrialResult, None, None],
+        names: Sequence[str],
+        cancelled: set[str] | None = None,
+    ) -> None:
         self._source = source
         self._names = tuple(names)
         self._finished: list[TrialResult] = []
         self._begun = False
+        self._cancelled = set() if cancelled is None else cancelled
 
     def __iter__(self) -> Self:
         return self
@@ -95,6 +102,20 @@ class Results(Iterator[TrialResult]):
         for _ in self:
             pass
         return self
+
+    def cancel(self, *names: str) -> None:
+        """Stop these trials, whether they wait or run; each gives a `TrialCancelledError` as its result.
+
+        May be called from another thread. A trial that has finished stays as it is; one that is
+        running in this process (`SerialPool`) cannot be stopped.
+
+        Raises:
+            KeyError: There is no such trial.
+        """
+        unknown = [name for name in names if name not in self._names]
+        if unknown:
+            raise KeyError(f"there is no trial {unknown[0]!r} in this run")
+        self._cancelled.update(names)
 
     def close(self) -> None:
         """End the run; trials that have not finished are dropped."""

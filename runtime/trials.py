@@ -11,26 +11,31 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from ..evaluator_schema.errors import TrialError
 from ..serialization import SigningKey
 from .conditions import current_settings
-from .driver import Driver
+from .driver import Driver, Terms
 from .execute import Executor, make_context
+from .leases import leases_for
 from .packing import Packer, Plan
 from .pools import Briefing, LocalPool, Pool
 from .progress import showing
 from .results import Results
+from .saved import SavedResults, Saving
+from .scoreboard import Scoreboard
 from .shelf import Shelf
 from .trial import Trial
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
+    from os import PathLike
 
     from .results import TrialResult
 
+_LONGEST_WAIT = 0.5  # seconds until a cancellation from another thread is seen
 _HANDLER = f"{Executor.__module__}:{Executor.__qualname__}"
 
 
@@ -44,6 +49,10 @@ def run_trials(
     timeout: float | None = None,
     progress: bool | None = None,
     state_dicts: bool = False,
+    gpus_per_trial: int = 0,
+    file: str | PathLike[str] | None = None,
+    key: SigningKey | None = None,
+    trusted: bool = False,
 ) -> Results:
     """Run trials of one evaluator, a few at a time, and yield their results as they finish.
 
@@ -61,45 +70,79 @@ def run_trials(
         timeout: Seconds for each trial that has no timeout of its own.
         progress: Whether to show the progress; None shows it on a terminal only.
         state_dicts: Whether the results bring the models' weights back.
+        gpus_per_trial: How many CUDA devices each trial has to itself. Its model is moved to the
+            first of them; `trial_devices` gives them all to the task.
+        file: Where each result is saved as it arrives. A run with the same file, evaluator and seed
+            takes up from there: it gives the results that are saved, and runs the trials that have
+            none, or one with an error.
+        key: Signs the file, and is asked for when it is opened again.
+        trusted: Open what is pickled in an unsigned file (values, weights): it can do anything.
 
     Raises:
-        TrialError: Two trials have the same name, or an argument is of no use.
+        TrialError: Two trials have the same name, or an argument is of no use; when the first
+            result is asked for, also that the file is of another run, or the CUDA devices are few.
     """
-    given = _checked(trials, pool, retries, timeout)
+    given = _checked(trials, pool, retries, timeout, gpus_per_trial)
     named = dict(zip(_names(given), given, strict=True))
     if pool is None:
         pool = LocalPool(workers=max(1, min(_cores(), len(given))))
     plan = Plan(evaluator, named, seed, timeout, state_dicts)
-    return Results(_run(plan, pool, retries, progress), tuple(named))
+    saving = None if file is None else Saving(file, key, trusted)
+    cancelled: set[str] = set()
+    terms = Terms(retries, gpus_per_trial, cancelled)
+    return Results(_run(plan, pool, terms, progress, saving), tuple(named), cancelled)
 
 
 def _run(
     plan: Plan,
     pool: Pool,
-    retries: int,
+    terms: Terms,
+    progress: bool | None,  # noqa: FBT001 - as in `run_trials`
+    saving: Saving | None,
+) -> Generator[TrialResult, None, None]:
+    """Yield the results that are saved, then those of the trials that are left, and save them."""
+    with ExitStack() as stack:
+        saved = None if saving is None else SavedResults(saving, plan)
+        if saved is not None:
+            stack.callback(saved.close)
+            yield from saved.finished.values()
+        left = plan.without(saved.finished) if saved is not None else plan
+        if left.trials:
+            # Closed explicitly: the workers of an abandoned run end before its file is let go.
+            run = stack.enter_context(closing(_run_all(left, pool, terms, progress)))
+            for result in run:
+                yield result if saved is None else saved.add(result)
+
+
+def _run_all(
+    plan: Plan,
+    pool: Pool,
+    terms: Terms,
     progress: bool | None,  # noqa: FBT001 - as in `run_trials`
 ) -> Generator[TrialResult, None, None]:
     """Open what a run needs, yield the results, and close it all, also if abandoned on the way."""
-    if not plan.trials:
-        return
+    leases = leases_for(pool, terms.gpus_per_trial)
     key = SigningKey.generate("pool")
-    context = make_context(key, pool.threads, current_settings())
     with ExitStack() as stack:
+        board = stack.enter_context(Scoreboard()) if pool.on_this_machine else None
+        context = make_context(key, pool.threads, current_settings(), board)
         shown = stack.enter_context(showing(len(plan.trials), progress))
         shelf = stack.enter_context(Shelf())
         # The workers start while the evaluator is written.
         pool.start(Briefing(_HANDLER, context), expected=len(plan.trials))
         stack.callback(pool.stop)
-        driver = Driver(plan.trials, Packer(plan, shelf, key), pool, key, retries)
-        for result in driver.results(shown.interval):
+        driver = Driver(plan.trials, Packer(plan, shelf, key), pool, key, terms, leases)
+        for result in driver.results(shown.interval or _LONGEST_WAIT):
             if result is None:
-                shown.tick(driver.running)
+                shown.tick(driver.running, driver.steps(board))
             else:
                 shown.finished(result)
                 yield result
 
 
-def _checked(trials: Iterable[Trial], pool: object, retries: object, timeout: float | None) -> list[Trial]:
+def _checked(
+    trials: Iterable[Trial], pool: object, retries: object, timeout: float | None, gpus: object
+) -> list[Trial]:
     """The trials as a list; complains about everything at once."""
     given = list(trials)
     problems = [
@@ -113,6 +156,8 @@ def _checked(trials: Iterable[Trial], pool: object, retries: object, timeout: fl
         problems.append(f"retries is {retries!r}: give 0 or more")
     if timeout is not None and not timeout > 0:
         problems.append(f"timeout is {timeout!r}: give seconds, more than 0")
+    if not isinstance(gpus, int) or gpus < 0:
+        problems.append(f"gpus_per_trial is {gpus!r}: give 0 or more")
     if problems:
         raise TrialError("run_trials: " + "; ".join(problems))
     return given

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .environment import EnvironmentWarning
-    from .examination import Examination, examine
     from .evaluators import OpenedEvaluator, dumps, load, loads, open_evaluator, save
+    from .examination import Examination, examine
     from .inspection import inspect, verify
     from .manifest import Manifest, TensorInfo
     from .packing import pack, pack_file, unpack, unpack_file

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +19,7 @@ from .tree import Branch, Tree, draw, readable_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+T = TypeVar("T")
 State = Literal["whole", "changed", "cut off", "not checked"]
 
 
@@ -149,12 +151,12 @@ def _states(container: Container, problems: list[Problem], *, check: bool) -> It
             state = "cut off"
         elif check:
             before = len(problems)
-            _noted(problems, lambda name=name: container.verify([name]))  # type: ignore[misc]
+            _noted(problems, partial(container.verify, [name]))
             state = "whole" if len(problems) == before else "changed"
         yield EntryState(name=name, bytes=slot.stop - slot.start, state=state)
 
 
-def _noted[T](problems: list[Problem], check: Callable[[], T]) -> T | None:
+def _noted(problems: list[Problem], check: Callable[[], T]) -> T | None:
     """What a check returns; None where it fails, which becomes a problem."""
     try:
         return check()

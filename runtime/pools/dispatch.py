@@ -203,6 +203,17 @@ class Dispatcher:
                 del self._workers[number]
         return actions + self._assign(now) if actions else []
 
+    def cancelled(self, job_id: int, now: float) -> list[Action]:
+        """Somebody no longer wants this job."""
+        for job in [job for job in self._queue if job.id == job_id]:
+            self._queue.remove(job)
+            return [Report(Outcome(job_id, Fate.CANCELLED))]
+        for number, worker in list(self._workers.items()):
+            if worker.job is not None and worker.job.id == job_id:
+                del self._workers[number]
+                return [Kill(number), self._report(worker, Fate.CANCELLED, now), *self._assign(now)]
+        return []
+
     def dropped(self) -> list[Action]:
         """The run is over: nobody waits for what is left of it."""
         self._queue.clear()

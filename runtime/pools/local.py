@@ -49,6 +49,10 @@ class LocalPool(Pool):
         """Queue a job, or send it where a worker is idle."""
         self._opened().submit(job)
 
+    def cancel(self, job_id: int) -> None:
+        """Take a job out of the queue, or kill the worker that runs it."""
+        self._opened().cancel(job_id)
+
     def next_outcome(self, wait: float | None = None) -> Outcome | None:
         """Wait for any job to end. Nothing moves while nobody waits."""
         return self._opened().next_outcome(wait)
@@ -117,6 +121,9 @@ class _Crew:
 
     def submit(self, job: Job) -> None:
         self._carry_out(self._dispatcher.submitted(job, time.monotonic()))
+
+    def cancel(self, job_id: int) -> None:
+        self._carry_out(self._dispatcher.cancelled(job_id, time.monotonic()))
 
     def drop(self) -> None:
         self._outcomes.clear()

@@ -29,6 +29,7 @@ class Fate(Enum):
     RAISED = "raised"
     DIED = "died"
     TIMED_OUT = "timed out"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,12 @@ class Pool(ABC):
     Attributes:
         slots: How many jobs run at the same time.
         threads: How many threads each job may use for its arithmetic.
+        on_this_machine: Whether the workers share this machine's processes and devices.
     """
 
     slots: int
     threads: int
+    on_this_machine: bool = True
     _running: bool = False
     _kept: bool = False
 
@@ -142,6 +145,13 @@ class Pool(ABC):
     @abstractmethod
     def submit(self, job: Job) -> None:
         """Take a job. Never waits; more jobs than `slots` queue up."""
+
+    @abstractmethod
+    def cancel(self, job_id: int) -> None:
+        """End a job early, killing its worker where it runs; its outcome is `CANCELLED`.
+
+        Nothing happens where the job has ended, or cannot be stopped.
+        """
 
     @abstractmethod
     def next_outcome(self, wait: float | None = None) -> Outcome | None:

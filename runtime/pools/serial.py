@@ -31,13 +31,22 @@ class SerialPool(Pool):
         self.threads = threads
         self._handler: Handler | None = None
         self._queue: deque[Job] = deque()
+        self._cancelled: deque[Outcome] = deque()
 
     def submit(self, job: Job) -> None:
         """Queue a job."""
         self._queue.append(job)
 
+    def cancel(self, job_id: int) -> None:
+        """Take a job out of the queue."""
+        for job in [job for job in self._queue if job.id == job_id]:
+            self._queue.remove(job)
+            self._cancelled.append(Outcome(job_id, Fate.CANCELLED))
+
     def next_outcome(self, wait: float | None = None) -> Outcome | None:  # noqa: ARG002
         """Run the next job, however long it takes."""
+        if self._cancelled:
+            return self._cancelled.popleft()
         if not self._queue or self._handler is None:
             return None
         job = self._queue.popleft()
@@ -59,7 +68,7 @@ class SerialPool(Pool):
 
     def close(self) -> None:
         """Forget the handler and all that it holds."""
-        self._queue.clear()
+        self._drop()
         self._handler = None
 
     def _begin(self, briefing: Briefing, expected: int) -> None:  # noqa: ARG002
@@ -67,6 +76,7 @@ class SerialPool(Pool):
 
     def _drop(self) -> None:
         self._queue.clear()
+        self._cancelled.clear()
 
     def __repr__(self) -> str:
         return f"SerialPool(threads={self.threads})"

@@ -73,6 +73,16 @@ def test_a_tensor_option_that_is_changed_in_place_changes_wherever_it_is_shared(
     assert again.param_groups[0]["lr"] is again.param_groups[3]["lr"]
 
 
+def test_a_tensor_inside_an_option_that_is_changed_in_place_counts():
+    """The same for a tensor that stands in a tuple, as betas do."""
+    model = net()
+    betas = (torch.tensor(0.5), torch.tensor(0.75))
+    optimizer = trace(Adam)(model.parameters(), lr=0.1, betas=betas, foreach=False)
+    optimizer.param_groups[0]["betas"][1].fill_(0.5)
+    again = optimizer_on(evaluator_of(optimizer), net(5, 1))
+    assert [float(beta) for beta in again.param_groups[0]["betas"]] == [0.5, 0.5]
+
+
 def test_a_float_in_place_of_an_equal_tensor_counts():
     """A tensor and a number are not the same option, even where they are equal."""
     model = net()

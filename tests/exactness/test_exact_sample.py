@@ -10,6 +10,9 @@ from exact_schedulers import FORMS
 from exact_styles import STYLES
 from exact_table import compare, report, sample, whole_table
 
+# Here rebind has nothing but live objects to go by, and says so where they do not tell enough.
+NOT_TRACED = {"untraced", "SequentialLR, parts not traced"}
+
 
 def test_a_sample_of_the_table_is_equal_over_every_transport():
     """Whatever torch constructs, rebind constructs alike: here, from bytes, and in another process."""
@@ -19,7 +22,8 @@ def test_a_sample_of_the_table_is_equal_over_every_transport():
     assert {c.form for c in chosen} == set(FORMS)
     verdicts = compare(chosen, every_transport=True)
     assert [verdict for verdict in verdicts if verdict.outcome == "different"] == []
-    assert [v for v in verdicts if v.outcome == "refused" and v.combination.form != "untraced"] == []
+    refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
+    assert {verdict.combination.form for verdict in refused} <= NOT_TRACED
     equal = collections.Counter(verdict.transport for verdict in verdicts if verdict.outcome == "equal")
     assert all(equal[transport] > 150 for transport in TRANSPORTS)
 
@@ -41,5 +45,5 @@ def test_the_whole_table_is_equal():
     assert {verdict.combination for verdict in verdicts} == set(combinations())
     assert [verdict for verdict in verdicts if verdict.outcome == "different"] == []
     refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
-    assert {verdict.combination.form for verdict in refused} <= {"untraced"}
+    assert {verdict.combination.form for verdict in refused} <= NOT_TRACED
     assert sum(verdict.outcome == "equal" for verdict in verdicts) >= 5000

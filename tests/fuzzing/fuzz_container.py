@@ -25,10 +25,6 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["rebind.serialization", "rebind.evaluator_schema"]):
-    import rebind.evaluator_schema
-    import rebind.serialization.evaluators
-    import rebind.serialization.inspection
-    import rebind.serialization.packing
     from rebind.serialization.digests import digest
     from rebind.serialization.header import Slot, write_header
 
@@ -75,7 +71,9 @@ def from_header(text: bytes, data: bytes) -> bytes:
     return sealed(len(text).to_bytes(8, "little") + text) + data
 
 
-def from_parts(manifest: bytes, layout: bytes, payload: bytes, memory: bytes, key: SigningKey | None) -> bytes:
+def from_parts(
+    manifest: bytes, layout: bytes, payload: bytes, memory: bytes, key: SigningKey | None
+) -> bytes:
     """A file with these parts, whose sizes and digests are right wherever the manifest can hold them."""
     parts = {"tensor.t.0": memory, "layout": layout, "payload": payload}
     entries = {name: part + b"\0" * (-len(part) % 64) for name, part in parts.items() if part}
@@ -148,7 +146,7 @@ def run(data: bytes) -> None:
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     """Change a value in the JSON of one part; or any bytes, as the fuzzer likes."""
-    chance = random.Random(seed)  # noqa: S311 - nothing secret
+    chance = random.Random(seed)
     parts = data[1:].split(SEPARATOR, 3)
     place = chance.randrange(len(parts))
     try:

@@ -34,7 +34,10 @@ def parts_of(data):
     length = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:length])
     manifest = header.pop("__metadata__")["rebind.manifest"]
-    told = {name: data[length + each["data_offsets"][0] : length + each["data_offsets"][1]] for name, each in header.items()}
+    told = {
+        name: data[length + each["data_offsets"][0] : length + each["data_offsets"][1]]
+        for name, each in header.items()
+    }
     tensors = [name for name in told if name.startswith("tensor.")][:1]
     layout, memory = told.get("layout", b"").rstrip(b"\0"), b"".join(told[name] for name in tensors)
     for name in tensors:
