@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-long table check wheel-test clean
+.PHONY: demo test test-long test-clusters table check wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
@@ -14,6 +14,10 @@ test: $(VENV)/.test
 
 test-long: $(VENV)/.test
 	$(BIN)/python -m pytest -m long
+
+# The same contract over real Dask and Ray clusters on this machine.
+test-clusters: $(VENV)/.clusters
+	$(BIN)/python -m pytest tests/clusters -m "long or not long"
 
 # Every optimizer, parameter style and scheduler form against direct construction: docs/reinitialisation.md.
 table: $(VENV)/.test
@@ -39,7 +43,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.demo $(VENV)/.test $(VENV)/.clusters $(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) --editable '.[$(@:$(VENV)/.%=%)]'
 	touch $@
 

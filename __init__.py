@@ -44,8 +44,10 @@ _ROOMS = {
         "TooLargeError",
         "TorchEvaluator",
         "TrainingError",
+        "TrialCancelledError",
         "TrialError",
         "TrialFailedError",
+        "TrialMemoryError",
         "TrialTimeoutError",
         "TruncatedError",
         "UnknownKeyError",
@@ -55,6 +57,7 @@ _ROOMS = {
         "UnsignedError",
         "UntrustedPayloadError",
         "WorkerDiedError",
+        "WorkerEnvironmentError",
         "WrongKeyError",
         "add_migration",
         "construction_of",
@@ -74,9 +77,11 @@ _ROOMS = {
     ),
     "runtime": (
         "Binding",
+        "DaskPool",
         "Evaluation",
         "LocalPool",
         "Pool",
+        "RayPool",
         "Report",
         "Results",
         "SerialPool",
@@ -87,6 +92,7 @@ _ROOMS = {
         "finetune_and_evaluate",
         "run_trials",
         "train_and_evaluate",
+        "trial_devices",
     ),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

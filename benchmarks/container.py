@@ -35,22 +35,28 @@ SIZES = {"1 KiB": (KIB, 201), "1 MiB": (MIB, 101), "100 MiB": (100 * MIB, 15), "
 Work = Callable[[], object]
 
 
-def train(model: Any, optimizers: Any, criterion: Any) -> None:
-    """Stands for a user's training function."""
-
-
 def evaluator_of(tensor: torch.Tensor) -> rebind.TorchEvaluator:
     """An evaluator with this dummy input, and with code, as most have."""
+    scale = 1.0
+
+    def train(model: Any, optimizers: Any, criterion: Any) -> float:
+        return scale
+
     model = torch.nn.Linear(2, 1)
     optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.1, momentum=0.9)
     return rebind.TorchEvaluator(train, optimizer, torch.nn.functional.mse_loss, dummy_input=tensor)
 
 
-def synced(work: Work, path: Path) -> None:
-    """Do the work, and wait until the disk has the file, as `rebind.save` does."""
-    work()
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def atomically(write: Callable[[Path], object], path: Path) -> None:
+    """Write a file as safely as `rebind.save` does: a new one, on the disk, then under its name."""
+    new = path.with_suffix(".new")
+    write(new)
+    for place, flags in ((new, os.O_RDONLY), (path.parent, os.O_RDONLY | os.O_DIRECTORY)):
+        if place != new:
+            new.replace(path)
+        descriptor = os.open(place, flags)
+        os.fsync(descriptor)
+        os.close(descriptor)
 
 
 def dump(value: object, path: Path) -> None:
@@ -77,7 +83,9 @@ def savers(evaluator: rebind.TorchEvaluator, folder: Path) -> dict[str, Work]:
     }
     durable: dict[str, Work] = {
         "rebind, on disk": lambda: rebind.save(evaluator, path["rebind"]),
-        "safetensors, on disk": lambda: synced(plain["safetensors"], path["safetensors"]),
+        "safetensors, on disk": lambda: atomically(
+            lambda new: safetensors.torch.save_file({"x": tensor}, new), path["safetensors"]
+        ),
     }
     return plain | durable
 
@@ -140,6 +148,7 @@ def peak_memory(side: str, name: str, size: int, folder: Path) -> int:
         target=work_alone, args=(side, name, size, folder, theirs)
     )
     process.start()
+    theirs.close()
     before = peak = ours.recv()
     ours.send("go")
     while not ours.poll(0.001):

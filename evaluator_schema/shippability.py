@@ -56,12 +56,16 @@ class _Walk:
         if self._left is not None:
             self._left -= 1
         self._seen[id(value)] = value
+        if any(value is stream for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)):
+            return  # travels by its name
         if isinstance(value, io.IOBase) and not isinstance(value, io.BytesIO | io.StringIO):
             yield (
                 f"{path} is an open file ({value!r}), which cannot be serialized; open it inside the function"
             )
         elif isinstance(value, types.FunctionType):
             yield from self._function(value, path)
+        elif isinstance(value, functools._lru_cache_wrapper):  # travels with an empty cache
+            yield from self.problems(value.__wrapped__, path)
         elif isinstance(value, type):
             yield from self._class(value, path)
         elif isinstance(value, types.MethodType):

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .binding import Binding, bind
     from .evaluation import Evaluation
+    from .leases import trial_devices
     from .matching import Report
+    from .pools.dask import DaskPool
     from .pools.local import LocalPool
     from .pools.pool import Pool
+    from .pools.ray import RayPool
     from .pools.serial import SerialPool
     from .results import Results, TrialResult
     from .tasks import evaluate, finetune_and_evaluate, train_and_evaluate
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Binding",
+    "DaskPool",
     "Evaluation",
     "LocalPool",
     "Pool",
+    "RayPool",
     "Report",
     "Results",
     "SerialPool",
@@ -35,13 +40,16 @@ __all__ = [
     "finetune_and_evaluate",
     "run_trials",
     "train_and_evaluate",
+    "trial_devices",
 ]
 
 _HOMES = {
     "Binding": "binding",
+    "DaskPool": "pools.dask",
     "Evaluation": "evaluation",
     "LocalPool": "pools.local",
     "Pool": "pools.pool",
+    "RayPool": "pools.ray",
     "Report": "matching",
     "Results": "results",
     "SerialPool": "pools.serial",
@@ -52,6 +60,7 @@ _HOMES = {
     "finetune_and_evaluate": "tasks",
     "run_trials": "trials",
     "train_and_evaluate": "tasks",
+    "trial_devices": "leases",
 }
 
 

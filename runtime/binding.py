@@ -193,9 +193,10 @@ class Binding(Patchable):
 
         Raises:
             MissingParametersError: Recorded parameters are not in the model.
-            BindError: The binding is closed, or some state cannot go with the model exactly.
+            BindError: The binding is closed or training, or some state cannot go with the model exactly.
         """
         self._require_open()
+        self._require_idle("bound to another model")
         _check_state(state)
         if not isinstance(model, Module):
             raise BindError(f"rebind takes a torch.nn.Module first, not {type(model).__name__}")
@@ -261,7 +262,7 @@ class Binding(Patchable):
                 count them. 0 trains nothing.
             max_epochs: Stop after this many epochs; the function must take it, since nobody else sees
                 an epoch.
-            timeout: Begin no further step after this many seconds.
+            timeout: Begin no further step after this many seconds; the step under way is finished.
             progress: Whether to show a live bar; None shows one on a terminal once the training takes long.
 
         Raises:
@@ -279,6 +280,8 @@ class Binding(Patchable):
                 "max_epochs was given, and training_func does not take it; add the argument max_epochs, or "
                 "limit the training with max_steps"
             )
+        if self._budget is not None:
+            raise TrainingError("this binding is training already; a training cannot start another one")
         if 0 in (max_steps, max_epochs) or timeout == 0:
             return
         options = {
@@ -295,9 +298,13 @@ class Binding(Patchable):
             )
 
     def stop(self) -> None:
-        """End the training that is running, before its next step. Safe to call from a task or another thread."""
-        if self._budget is not None:
-            self._budget.stop()
+        """End the training that is running, after the step under way.
+
+        May be called from a task, from the training function or from another thread.
+        """
+        budget = self._budget
+        if budget is not None:
+            budget.stop()
 
     def on_event(self, listener: Listener) -> Handle:
         """Call `listener(event)` for the begin and end of each training and for each step, with its loss."""
@@ -305,18 +312,28 @@ class Binding(Patchable):
         return self._listeners.add(listener)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a training needs to go on: model, optimizers, schedulers, steps done, random generators."""
+        """Give what a training needs to go on: model, optimizers, schedulers, steps done, random generators.
+
+        It is a copy, which further training does not change, and `torch.save` can write it. Parameters that
+        joined are in it, also those that are not in the model; patches, tasks and hooks are not.
+        """
         self._require_open()
-        return capture_state(self._model, self.optimizers, self.lr_schedulers, self.steps)
+        return capture_state(
+            self._model, self.optimizers, self.lr_schedulers, self._added_tensors(), self.steps
+        )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state_dict` was taken, to the bit.
 
         Raises:
-            BindError: The state is of other optimizers, schedulers or shapes, or the binding is closed.
+            BindError: The state is of another model, other optimizers, schedulers or shapes, or the binding is
+                closed or training. Nothing has changed then.
         """
         self._require_open()
-        self._steps = restore_state(state, self._model, self.optimizers, self.lr_schedulers)
+        self._require_idle("set to another state")
+        self._steps = restore_state(
+            state, self._model, self.optimizers, self.lr_schedulers, self._added_tensors()
+        )
 
     def finetune(self) -> None:
         """Run the training function for as long as it wants to.
@@ -343,11 +360,14 @@ class Binding(Patchable):
         """Give the model back as it was, apart from what training changed in its weights and buffers."""
         if not self._closed:
             self._closed = True
-            self.stop()
-            self._patches.close()
-            for addition in reversed(self._additions.copy()):
-                addition.revert()
-            self._pristine.restore()
+            try:
+                self._patches.close()
+                for addition in reversed(self._additions.copy()):
+                    addition.revert()
+            finally:
+                self._pristine.restore()
+                if self._budget is not None:  # closed by what it runs itself, which is to end now
+                    self._budget.end()
 
     def __enter__(self) -> Self:
         self._require_open()
@@ -368,17 +388,15 @@ class Binding(Patchable):
     @contextmanager
     def _counting(self, max_steps: int | None, timeout: float | None) -> Iterator[None]:
         """Count the steps of one training, stop it in time, and tell the listeners."""
-        if self._budget is not None:
-            raise TrainingError("this binding is training already; a training cannot start another one")
         criterion = self._patches.criterion
 
         def tell_step(steps: int) -> None:
-            loss = criterion.last_loss if criterion is not None else None
+            loss = criterion._rebind_last_loss if criterion is not None else None
             self._listeners.tell("step", self._steps + steps, loss=loss)
 
-        budget = self._budget = Budget(self._model, self.optimizers, max_steps, timeout, tell_step)
-        self._listeners.begin(self._steps, max_steps)
+        budget = self._budget = Budget(self._model, self._patches.steps, max_steps, timeout, tell_step)
         try:
+            self._listeners.begin(self._steps, max_steps)
             with budget, watching_losses(criterion, self._listeners):
                 yield
         finally:
@@ -453,6 +471,13 @@ class Binding(Patchable):
                     index,
                     type(optimizer).__name__,
                 )
+
+    def _added_tensors(self) -> dict[str, Any]:
+        return {item.name: item.tensor for addition in self._additions for item in addition.joined}
+
+    def _require_idle(self, what: str) -> None:
+        if self._budget is not None:
+            raise BindError(f"this binding is training, and cannot be {what} before the training has ended")
 
     def _require_open(self) -> None:
         if self._closed:

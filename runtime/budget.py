@@ -11,32 +11,42 @@ from torch.nn import Module
 from torch.optim import Optimizer
 
 from ..evaluator_schema.errors import TrainingError
-from .step_tasks import is_skipped
+from .observing import Hook
+from .step_tasks import StepTasks
 
 
 class _BudgetSpent(BaseException):
-    """Ends the training function. No `Exception`, so that a loop's own `except Exception` lets it through."""
+    """Ends the training function. No `Exception`, so that a loop's own `except Exception` lets it through.
+
+    Args:
+        budget: Which one it is: a training function may train other bindings, with budgets of their own.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self.budget = budget
 
 
 class Budget:
     """A limit on a training loop, as a context manager around it.
 
-    Steps are counted for each optimizer by torch's own step hooks. The loop ends when the model is next
-    run for training after every optimizer has made its steps, so that what follows a step (a scheduler, a
-    log line) still runs; at the latest, it ends where an optimizer would make one step too many.
+    The loop ends when the model is next run for training after every optimizer has made its steps, so that
+    what follows a step (a scheduler, a log line) still runs; at the latest, it ends where an optimizer would
+    make one step too many. A timeout or a stop takes effect at the end of a step: the one under way is
+    finished, so the model is always what a loop of some number of whole steps leaves.
 
     Args:
         model: The model that is trained.
-        optimizers: Its optimizers.
+        optimizers: Its optimizers, with the tasks around their steps.
         max_steps: How many steps each optimizer may make; None for no limit.
-        timeout: Seconds after which no further step is begun; None for no limit.
+        timeout: Seconds after which no step is begun; None for no limit.
         on_step: Called after each step of the busiest optimizer, with the number of its steps.
     """
 
     def __init__(
         self,
         model: Module,
-        optimizers: Sequence[Optimizer],
+        optimizers: Sequence[StepTasks],
         max_steps: int | None = None,
         timeout: float | None = None,
         on_step: Callable[[int], None] | None = None,
@@ -45,10 +55,10 @@ class Budget:
         self._optimizers = list(optimizers)
         self._max_steps = max_steps
         self._deadline = None if timeout is None else time.monotonic() + timeout
-        self._counts = dict.fromkeys(map(id, optimizers), 0)
+        self._counts = {id(one.optimizer): 0 for one in optimizers}
         self._on_step = on_step
         self._stopped = False
-        self._handles: list[Any] = []
+        self._ending = False
         self._forward_handle: Any = None
 
     @property
@@ -57,13 +67,19 @@ class Budget:
         return max(self._counts.values(), default=0)
 
     def stop(self) -> None:
-        """Let no further step begin."""
+        """Let no step begin after the one that is under way."""
         self._stopped = True
 
+    def end(self) -> None:
+        """Let no step be made any more, not even the one that is under way."""
+        if not self._ending:
+            self._ending = True
+            self._forward_handle = self._model.register_forward_pre_hook(Hook(self._before_forward))
+
     def __enter__(self) -> Self:
-        for optimizer in self._optimizers:
-            self._handles.append(optimizer.register_step_pre_hook(self._before))
-            self._handles.append(optimizer.register_step_post_hook(self._after))
+        for one in self._optimizers:
+            one.watch(self)
+        self.finish_step()
         return self
 
     def __exit__(
@@ -72,34 +88,37 @@ class Budget:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        for handle in (*self._handles, self._forward_handle):
-            if handle is not None:
-                handle.remove()
-        self._handles.clear()
-        self._forward_handle = None
-        return isinstance(error, _BudgetSpent)
+        for one in self._optimizers:
+            one.watch(None)
+        if self._forward_handle is not None:
+            self._forward_handle.remove()
+            self._forward_handle = None
+        return isinstance(error, _BudgetSpent) and error.budget is self
 
-    def _before(self, optimizer: Optimizer, *_: Any) -> None:
-        if self._is_over() or self._counts[id(optimizer)] == self._max_steps:
-            raise _BudgetSpent
+    def begin_step(self, optimizer: Optimizer) -> None:
+        """Be asked by an optimizer that is about to make a step."""
+        if self._ending or self._counts[id(optimizer)] == self._max_steps:
+            raise _BudgetSpent(self)
 
-    def _after(self, optimizer: Optimizer, *_: Any) -> None:
-        if is_skipped(optimizer):
-            return
-        steps = self.steps
+    def count_step(self, optimizer: Optimizer) -> None:
+        """Be told that an optimizer has made a step."""
+        before = self.steps
         self._counts[id(optimizer)] += 1
-        if self._on_step is not None and self.steps > steps:
+        if self._on_step is not None and self.steps > before:
             self._on_step(self.steps)
-        done = all(count == self._max_steps for count in self._counts.values())
-        if self._forward_handle is None and (done or self._is_over()):
-            self._forward_handle = self._model.register_forward_pre_hook(self._before_forward)
+
+    def finish_step(self) -> None:
+        """Be told that everything around a step is done: the place where a training may end."""
+        if (
+            self._stopped
+            or (self._deadline is not None and time.monotonic() >= self._deadline)
+            or all(count == self._max_steps for count in self._counts.values())
+        ):
+            self.end()
 
     def _before_forward(self, model: Module, _: Any) -> None:
         if model.training:
-            raise _BudgetSpent
-
-    def _is_over(self) -> bool:
-        return self._stopped or (self._deadline is not None and time.monotonic() >= self._deadline)
+            raise _BudgetSpent(self)
 
 
 def check_limit(name: str, value: float | None, kinds: type | tuple[type, ...]) -> None:

@@ -56,6 +56,8 @@ def evaluation_of(value: Any) -> Evaluation:
 def _number(value: Any) -> float:
     if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
         value = value.item()
+    if isinstance(value, bool):
+        raise EvaluationError(f"evaluating_func returned {value}; the score must be a number")
     if isinstance(value, Real) or (hasattr(value, "__float__") and getattr(value, "shape", None) == ()):
         number = float(value)
         if math.isnan(number):

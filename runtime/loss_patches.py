@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ Patch = Callable[..., Any]
 class PatchedCriterion:
     """The user's criterion or training step, with patches around it that may come and go as it is used.
 
-    What is not called is the criterion's own: its attributes are found here as well.
+    What is not called is the criterion's own: its attributes are read and written through this.
 
     Args:
         criterion: The user's own.
@@ -32,15 +31,15 @@ class PatchedCriterion:
     def __init__(self, criterion: Criterion) -> None:
         self._rebind_criterion = criterion
         self._rebind_layers: list[_Layer] = []
-        self._rebind_composed = criterion
+        self._rebind_top = criterion
         self._rebind_watched = False
-        self.last_loss: torch.Tensor | None = None
+        self._rebind_last_loss: torch.Tensor | None = None
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Compute the loss, patches included."""
-        output = self._rebind_composed(*inputs, **named)
+        output = self._rebind_top(*inputs, **named)
         if self._rebind_watched:
-            self.last_loss = _loss_in(output)
+            self._rebind_last_loss = _loss_in(output)
         return output
 
     @property
@@ -51,35 +50,72 @@ class PatchedCriterion:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_rebind"):  # while it is copied, before it has a criterion
             raise AttributeError(name)
-        return getattr(self._rebind_criterion, name)
+        if name == "forward":
+            return self.__call__
+        value = getattr(self._rebind_criterion, name)
+        if getattr(value, "__self__", None) is self._rebind_criterion:
+            return _Chaining(value, self)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("_rebind"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._rebind_criterion, name, value)
 
     def __repr__(self) -> str:
         return f"{name_of(self._rebind_criterion)} with {len(self._rebind_layers)} patches"
 
     def _rebind_add(self, wrap: Callable[[Criterion], Criterion], what: str) -> Handle:
-        layer = _Layer(wrap)
+        layer = _Layer(self._rebind_top)
+        layer.wrapped = wrap(layer)
+        if not callable(layer.wrapped):
+            raise TrainingError(
+                f"{name_of(wrap)} returned {type(layer.wrapped).__name__}; a criterion patch takes the "
+                "criterion and returns another one: patch_criterion(lambda criterion: ...)"
+            )
         self._rebind_layers.append(layer)
-        try:
-            self._rebind_compose()
-        except BaseException:
-            self._rebind_remove(layer)
-            raise
+        self._rebind_top = layer.wrapped
         return Handle(lambda: self._rebind_remove(layer), what)
 
     def _rebind_remove(self, layer: _Layer) -> None:
         self._rebind_layers = [kept for kept in self._rebind_layers if kept is not layer]
-        self._rebind_compose()
+        top = self._rebind_criterion
+        for kept in self._rebind_layers:
+            kept.below = top
+            top = kept.wrapped
+        self._rebind_top = top
 
-    def _rebind_compose(self) -> None:
-        composed = self._rebind_criterion
-        for layer in self._rebind_layers:
-            composed = layer.wrap(composed)
-            if not callable(composed):
-                raise TrainingError(
-                    f"{name_of(layer.wrap)} returned {type(composed).__name__}; a criterion patch takes the "
-                    "criterion and returns another one: patch_criterion(lambda criterion: ...)"
-                )
-        self._rebind_composed = composed
+
+class _Layer:
+    """What one patch gets as its criterion: whatever is below it as the training runs.
+
+    So a patch is applied once, and others below it may go without its being applied anew.
+    """
+
+    def __init__(self, below: Criterion) -> None:
+        self.below = below
+        self.wrapped: Criterion = below
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self.below(*inputs, **named)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("below", "wrapped"):  # while it is copied
+            raise AttributeError(name)
+        return getattr(self.below, name)
+
+
+class _Chaining:
+    """A method of the criterion. `criterion = criterion.to(device)` is to keep the patches."""
+
+    def __init__(self, method: Callable[..., Any], patched: PatchedCriterion) -> None:
+        self._method = method
+        self._patched = patched
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        result = self._method(*args, **kwargs)
+        return self._patched if result is self._patched._rebind_criterion else result
 
 
 @contextmanager
@@ -98,7 +134,7 @@ def watching_losses(criterion: PatchedCriterion | None, listeners: object) -> It
         yield
     finally:
         criterion._rebind_watched = False
-        criterion.last_loss = None
+        criterion._rebind_last_loss = None
 
 
 def _loss_in(output: Any) -> torch.Tensor | None:
@@ -115,28 +151,23 @@ def _loss_in(output: Any) -> torch.Tensor | None:
     return found[0]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Layer:
-    wrap: Callable[[Criterion], Criterion]
-
-
 def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:
     """Let `patch(loss, *inputs)` decide the loss; the last patch is outermost.
 
     Args:
         patched: The criterion or training step.
-        patch: Gets the loss and what the criterion got; one that takes a single argument gets the loss.
+        patch: Gets the loss, and of what the criterion got as many values as it requires.
     """
     if not callable(patch):
         raise TrainingError(f"patch_loss takes a function of (loss, *inputs), not {patch!r}")
-    takes_inputs = _takes_more_than_one(patch)
+    wanted = _wanted_inputs(patch)
+    order = _parameters_of(patched._rebind_criterion)
 
     def wrap(criterion: Criterion) -> Criterion:
         def with_patch(*inputs: Any, **named: Any) -> Any:
-            given = (*inputs, *named.values()) if takes_inputs else ()
-            return replace_loss(
-                criterion(*inputs, **named), lambda loss: _checked(patch, patch(loss, *given))
-            )
+            output = criterion(*inputs, **named)
+            given = _in_order(order, inputs, named) if named else inputs
+            return replace_loss(output, lambda loss: _checked(patch, patch(loss, *given[:wanted])))
 
         return with_patch
 
@@ -179,8 +210,8 @@ def replace_loss(output: Any, replace: Callable[[torch.Tensor], Any]) -> Any:
 
 
 def _with_entry(output: Mapping[str, Any], loss: Any) -> Any:
-    copied = copy.copy(output)
-    if isinstance(copied, MutableMapping):
+    if isinstance(output, MutableMapping):
+        copied = copy.copy(output)
         copied["loss"] = loss
         return copied
     return type(output)({**output, "loss": loss})  # type: ignore[call-arg]  # as mappings are made
@@ -188,7 +219,10 @@ def _with_entry(output: Mapping[str, Any], loss: Any) -> Any:
 
 def _with_attribute(output: Any, loss: Any) -> Any:
     copied = copy.copy(output)
-    object.__setattr__(copied, "loss", loss)  # a frozen dataclass as well
+    try:
+        object.__setattr__(copied, "loss", loss)  # a frozen dataclass as well
+    except AttributeError:  # it is computed from something else
+        raise TrainingError(_unreachable(output)) from None
     return copied
 
 
@@ -200,8 +234,8 @@ def _tensor(loss: Any, output: Any) -> torch.Tensor:
 
 def _unreachable(output: Any) -> str:
     return (
-        f"the loss patch cannot reach the loss in a {type(output).__name__}: return a tensor, a tuple with the loss "
-        "first, or a mapping, named tuple or dataclass with 'loss'"
+        f"the loss patch cannot reach the loss in a {type(output).__name__}: return a tensor, a tuple with "
+        "the loss first, or a mapping, named tuple or dataclass with 'loss'"
     )
 
 
@@ -213,10 +247,31 @@ def _checked(patch: Patch, loss: Any) -> Any:
     return loss
 
 
-def _takes_more_than_one(patch: Patch) -> bool:
+def _wanted_inputs(patch: Patch) -> int | None:
+    """Count the inputs that a patch requires after the loss; None for all that there are.
+
+    What has a default keeps it, as in `lambda loss, scale=scale: scale * loss`.
+    """
     signature = signature_of(patch)
     if signature is None:
-        return True
-    kinds = [parameter.kind for parameter in signature.parameters.values()]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return inspect.Parameter.VAR_POSITIONAL in kinds or sum(kind in positional for kind in kinds) > 1
+        return None
+    parameters = signature.parameters.values()
+    if any(parameter.kind is inspect.Parameter.VAR_POSITIONAL for parameter in parameters):
+        return None
+    required = [p for p in parameters if p.kind in _POSITIONAL and p.default is inspect.Parameter.empty]
+    return max(len(required) - 1, 0)
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _parameters_of(criterion: Criterion) -> tuple[str, ...]:
+    """Name what a criterion takes, in its order."""
+    signature = signature_of(criterion.forward if isinstance(criterion, torch.nn.Module) else criterion)
+    return tuple(signature.parameters) if signature is not None else ()
+
+
+def _in_order(order: tuple[str, ...], inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give inputs as if all had been given by position, whatever the order in which they were named."""
+    places = {name: place for place, name in enumerate(order)}
+    return (*inputs, *(named[name] for name in sorted(named, key=lambda n: places.get(n, len(order)))))

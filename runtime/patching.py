@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch.nn import Module
 from torch.optim import Optimizer
 
@@ -32,15 +34,22 @@ class Patches:
         self.original = criterion
         self.criterion = None if criterion is None else PatchedCriterion(criterion)
         self._model: Module | None = None
+        self._is_compiled = False
         self._steps: list[StepTasks] = []
         self._hooks: list[Handle] = []
         self._tasks: list[_AddedTask] = []
         self._losses: list[Handle] = []
 
+    @property
+    def steps(self) -> list[StepTasks]:
+        """The optimizers, each with the tasks around its steps."""
+        return self._steps
+
     def attach(self, model: Module, optimizers: Sequence[Optimizer]) -> None:
         """Put the step tasks onto these optimizers; hooks on the model before are gone."""
         self.detach()
         self._model = model
+        self._is_compiled = any(map(_is_compiled, model.modules()))
         self._steps = [StepTasks(optimizer) for optimizer in optimizers]
         for task in self._tasks:
             task.attach(self._steps)
@@ -89,7 +98,7 @@ class Patches:
 
     def module_hook(self, name: str, call: Callable[..., Any], source: Source) -> Handle:
         """Hook a module by name."""
-        return self._hooked(hook_module(self._module(name), call, source))
+        return self._hooked(self._noticed(hook_module(self._module(name), call, source)))
 
     def gradient_hook(self, name: str, call: Callable[..., Any]) -> Handle:
         """Hook a parameter's gradient by the parameter's name."""
@@ -102,10 +111,20 @@ class Patches:
             raise TrainingError(f"source must be 'output', 'input' or 'grad_output', not {source!r}")
         module = self._module(name)
         collection = Collection(keep, reduce)
-        collect_from(module, collection, source)
-        if collection.handle is not None:
-            self._hooked(collection.handle)
+        collection.handle = self._hooked(self._noticed(collect_from(module, collection, source)))
         return collection
+
+    def _noticed(self, handle: Handle) -> Handle:
+        """Let compiled code see that a hook has come, and that it goes: it does not look by itself."""
+        if not self._is_compiled:
+            return handle
+        torch.compiler.reset()
+
+        def undo() -> None:
+            handle.revert()
+            torch.compiler.reset()
+
+        return Handle(undo, "a hook on a compiled model")
 
     def _criterion(self) -> PatchedCriterion:
         if self.criterion is None:
@@ -126,7 +145,7 @@ class Patches:
         return self._model
 
     def _module(self, name: str) -> Module:
-        found: Module = _find(dict(self._bound().named_modules()), name, "module")
+        found: Module = _find(dict(self._bound().named_modules(remove_duplicate=False)), name, "module")
         return found
 
 
@@ -153,14 +172,18 @@ def _find(known: dict[str, Any], name: str, what: str) -> Any:
     if name in known:
         return known[name]
     alike = [other for other in known if _canonical(other, what) == _canonical(name, what)]
-    if len(alike) == 1:
-        return known[alike[0]]
+    if alike and all(inner.startswith(f"{outer}.") for outer, inner in itertools.pairwise(alike)):
+        return known[alike[-1]]  # of a wrapper and what it wraps, the inner one
     raise BindError(f"the model has no {what} {name!r}{suggest(name, known) or f'; it has {_listed(known)}'}")
 
 
 def _canonical(name: str, what: str) -> str:
     # A module's name is stripped like that of a parameter in it.
     return canonical(name) if what == "parameter" else canonical(f"{name}.weight").removesuffix(".weight")
+
+
+def _is_compiled(module: Module) -> bool:
+    return module._compiled_call_impl is not None or "_orig_mod" in module._modules
 
 
 def _listed(known: dict[str, Any]) -> str:
@@ -180,31 +203,40 @@ class Patchable(ABC):
     def patch_loss(self, patch: Callable[..., Any]) -> Handle:
         """Let `patch(loss, *inputs)` decide the loss.
 
-        `inputs` is what the criterion got (input, target), or what the training step got (the batch first). Of
-        several patches the last is outermost. A loop that divides the loss by a number of accumulated batches
-        divides what a patch added as well, so a penalty has the same gradient with and without accumulation.
+        `inputs` is what the criterion got (input, target), or what the training step got (the batch first).
+        Of several patches the last is outermost. A loop that divides the loss by a number of accumulated
+        batches divides what a patch added as well, so a penalty has the same gradient with and without
+        accumulation.
 
         Args:
-            patch: Returns the new loss. One that takes a single argument gets the loss alone.
+            patch: Returns the new loss. It gets as many of the inputs as it has parameters without a default,
+                or all of them as `*inputs`; `patch(loss)` gets the loss alone.
 
         Returns:
             A handle with `revert()`, which is also a context manager.
 
         Raises:
-            TrainingError: (as the training runs) There is no loss to be found in what the criterion returned, or
-                the patch returned no tensor.
+            TrainingError: As the training runs: there is no loss to be found in what the criterion returned,
+                or the patch returned no tensor.
             BindError: The binding is closed.
         """
         self._require_open()
         return self._patches.loss(patch)
 
     def patch_criterion(self, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Handle:
-        """Replace the criterion by `wrap(criterion)`; nests with loss patches, the last one outermost."""
+        """Replace the criterion by `wrap(criterion)`; nests with loss patches, the last one outermost.
+
+        `wrap` is called once. The criterion that it gets is what lies below it as the training runs, so
+        patches below may come off without its being called anew.
+        """
         self._require_open()
         return self._patches.wrap_criterion(wrap)
 
     def before_step(self, task: Callable[[], Any], optimizer: int | None = None) -> Handle:
         """Run a task before each optimizer step: gradients are ready and unscaled, parameters unchanged.
+
+        A step that `GradScaler` skips runs no task. In a step with a closure the task runs once, after the
+        first call of the closure.
 
         Args:
             task: Called without arguments. Of several tasks the last one runs first.
@@ -234,7 +266,11 @@ class Patchable(ABC):
         return self._patches.module_hook(module_name, hook, "grad_output")
 
     def gradient_hook(self, parameter_name: str, hook: Callable[..., Any]) -> Handle:
-        """Call `hook(gradient)` as a parameter's gradient is computed; it may return another one."""
+        """Call `hook(gradient)` as a parameter's gradient is computed; it may return another one.
+
+        This is the gradient of one backward pass: not yet accumulated, and scaled where a `GradScaler` is
+        used. See `before_step` for the gradient of the step.
+        """
         self._require_open()
         return self._patches.gradient_hook(parameter_name, hook)
 

@@ -37,7 +37,7 @@ class Progress:
         self.best: TrialResult | None = None
         self._began = time.monotonic()
 
-    def tick(self, running: int, steps: Mapping[str, str]) -> None:
+    def tick(self, running: int, steps: Mapping[str, str] | None = None) -> None:
         """Time has passed; so many trials are running, and some tell how far they are."""
 
     def finished(self, result: TrialResult) -> None:
@@ -82,9 +82,9 @@ class Bar(Progress):
         self._bar = bar
         self._task: TaskID = bar.add_task("trials", total=total, told="")
 
-    def tick(self, running: int, steps: Mapping[str, str]) -> None:
+    def tick(self, running: int, steps: Mapping[str, str] | None = None) -> None:
         """Redraw."""
-        shown = [f"{name} {told}" for name, told in list(steps.items())[:_MOST_SHOWN]]
+        shown = [f"{name} {told}" for name, told in list((steps or {}).items())[:_MOST_SHOWN]]
         told = ", ".join(part for part in (f"{running} running", self.summary(), *shown) if part)
         self._bar.update(self._task, completed=self.done, told=told)
         self._bar.refresh()

@@ -10,6 +10,7 @@ from typing import Any
 from torch.nn import Module, Parameter
 
 from .inventory import Inventory
+from .observing import forget_backward_kind
 
 # What a module keeps its hooks in. They are compared and restored key by key.
 _HOOKS = (
@@ -33,6 +34,11 @@ class Pristine:
     Training changes weights and buffers for good, which is what it is for; training modes,
     `requires_grad`, hooks, and gradients that were not there before are put back.
 
+    A hook that came since is taken away, whoever put it there, with one exception. A module that got or lost
+    parameters, buffers or submodules of its own went through surgery (a pruning mask came, or was made
+    permanent), and its forward hooks are part of that: it keeps those it has. What a binding itself hooked in
+    is gone by then in any case.
+
     Args:
         inventory: The model.
         earlier: What some of its modules and parameters were like before. Their modes and flags of then
@@ -43,6 +49,7 @@ class Pristine:
         self._modules = inventory.modules
         self._modes = list(map(_MODE, self._modules))
         self._hooks = _hooks_of(self._modules)
+        self._anatomy = list(map(_anatomy, self._modules))
         self._parameters = list(inventory.parameters.values())
         self._flags = list(map(_REQUIRES_GRAD, self._parameters))
         self._grads = [gradient is not None for gradient in map(_GRAD, self._parameters)]
@@ -52,10 +59,11 @@ class Pristine:
     def restore(self, except_for: Pristine | None = None) -> None:
         """Put everything back, except for the modules and parameters that another one puts back."""
         left_out = except_for._identities() if except_for is not None else set()
-        for module, training in zip(self._modules, self._modes, strict=True):
+        for module, training, anatomy in zip(self._modules, self._modes, self._anatomy, strict=True):
             if id(module) not in left_out:
                 module.training = training
-                _restore_hooks(module, self._hooks.get(module, {}))
+                if anatomy == _anatomy(module):
+                    _restore_hooks(module, self._hooks.get(module, {}))
         for parameter, flag, had_grad in zip(self._parameters, self._flags, self._grads, strict=True):
             if id(parameter) not in left_out:
                 _restore_parameter(parameter, requires_grad=flag, had_grad=had_grad)
@@ -79,6 +87,10 @@ _GRAD = operator.attrgetter("grad")
 _HOOKS_IN = operator.itemgetter(*_HOOKS)
 
 
+def _anatomy(module: Module) -> tuple[tuple[str, ...], ...]:
+    return tuple(module._parameters), tuple(module._buffers), tuple(module._modules)
+
+
 def _hooks_of(modules: Iterable[Module]) -> dict[Module, dict[str, dict[Any, Any]]]:
     """Copy what hooks there are. Most modules have none."""
     found: dict[Module, dict[str, dict[Any, Any]]] = {}
@@ -97,6 +109,8 @@ def _restore_hooks(module: Module, before: dict[str, dict[Any, Any]]) -> None:
         now = module.__dict__.get(name)
         if now is not None and (now or name in before):
             _restore_hook_dict(now, before.get(name, {}))
+    if module._is_full_backward_hook is not None and "_backward_hooks" not in before:
+        forget_backward_kind(module)
 
 
 def _restore_hook_dict(now: dict[Any, Any], before: dict[Any, Any]) -> None:

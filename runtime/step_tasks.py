@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.optim import Optimizer
@@ -11,6 +11,19 @@ from torch.optim import Optimizer
 from .handles import Handle
 
 Task = Callable[[], Any]
+
+
+class StepWatcher(Protocol):
+    """Who decides whether a step may be made, and counts it: a budget."""
+
+    def begin_step(self, optimizer: Optimizer) -> None:
+        """Be asked before anything of a step happens; raises where it may not be made."""
+
+    def count_step(self, optimizer: Optimizer) -> None:
+        """Be told of a step that was made, before the tasks after it."""
+
+    def finish_step(self) -> None:
+        """Be told that the tasks after a step are done."""
 
 
 def is_skipped(optimizer: Optimizer) -> bool:
@@ -25,48 +38,60 @@ def is_skipped(optimizer: Optimizer) -> bool:
 class StepTasks:
     """The tasks around one optimizer's steps, through torch's own step hooks.
 
-    Of several tasks the last one is outermost: it runs first before a step, and last after it.
+    Of several tasks the last one is outermost: it runs first before a step, and last after it. Whoever
+    watches the steps is asked before the first task, so that no task runs for a step that is not made.
 
     Args:
-        optimizer: The optimizer. Nothing is registered on it before there is a task.
+        optimizer: The optimizer. Nothing is registered on it before there is a task or a watcher.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._optimizer = optimizer
-        self._before: list[Task] = []
-        self._after: list[Task] = []
+        self.optimizer = optimizer
+        self._watcher: StepWatcher | None = None
+        self._before: list[_Entry] = []
+        self._after: list[_Entry] = []
         self._hooks: list[Any] = []
+        self._scale: torch.Tensor | None = None
 
     def add(self, task: Task, *, before: bool) -> Handle:
         """Run a task around each step from now on."""
         tasks = self._before if before else self._after
         entry = _Entry(task)
         tasks.append(entry)
-        if not self._hooks:
-            self._hooks = [
-                self._optimizer.register_step_pre_hook(self._on_begin),
-                self._optimizer.register_step_post_hook(self._on_end),
-            ]
+        self._hook()
         return Handle(lambda: self._remove(tasks, entry), f"a task {'before' if before else 'after'} steps")
 
+    def watch(self, watcher: StepWatcher | None) -> None:
+        """Let somebody decide on each step and count it, or nobody any more."""
+        self._watcher = watcher
+        self._hook()
+
     def close(self) -> None:
-        """Take all tasks away."""
+        """Take all tasks away. Who watches stays, until the training that is watched has ended."""
         self._before.clear()
         self._after.clear()
-        self._unhook()
+        self._hook()
 
-    def _remove(self, tasks: list[Task], entry: Task) -> None:
-        # By identity, as the same function may have been added twice.
+    def _remove(self, tasks: list[_Entry], entry: _Entry) -> None:
         tasks[:] = [task for task in tasks if task is not entry]
-        if not self._before and not self._after:
-            self._unhook()
+        self._hook()
 
-    def _unhook(self) -> None:
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+    def _hook(self) -> None:
+        """Have hooks on the optimizer exactly while they are needed."""
+        needed = bool(self._before or self._after or self._watcher is not None)
+        if needed and not self._hooks:
+            self._hooks = [
+                self.optimizer.register_step_pre_hook(self._on_begin),
+                self.optimizer.register_step_post_hook(self._on_end),
+            ]
+        elif not needed:
+            for hook in self._hooks:
+                hook.remove()
+            self._hooks = []
 
     def _on_begin(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        if self._watcher is not None:
+            self._watcher.begin_step(optimizer)
         if not self._before:
             return None
         closure = kwargs.get("closure") if len(args) < 2 else args[1]
@@ -82,24 +107,41 @@ class StepTasks:
     def _run_before(self, optimizer: Optimizer) -> None:
         if is_skipped(optimizer):
             return
-        _unscale(optimizer)
-        for task in reversed(list(self._before)):
-            task()
+        self._unscale(optimizer)
+        for entry in self._before[::-1]:
+            entry.task()
 
     def _on_end(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._scale is not None:
+            optimizer.grad_scale, self._scale = self._scale, None  # type: ignore[attr-defined]  # GradScaler's
         if not is_skipped(optimizer):
-            for task in list(self._after):
-                task()
+            if self._watcher is not None:
+                self._watcher.count_step(optimizer)
+            for entry in self._after[:]:
+                entry.task()
+        if self._watcher is not None:
+            self._watcher.finish_step()
+
+    def _unscale(self, optimizer: Optimizer) -> None:
+        """Divide the gradients by the scale that `GradScaler` leaves to a fused optimizer to divide by."""
+        scale = getattr(optimizer, "grad_scale", None)
+        if scale is None:
+            return
+        with torch.no_grad():
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter.grad is not None:
+                        parameter.grad.div_(scale.to(parameter.grad.device))
+        # The fused kernel is to divide no more in this step.
+        self._scale = scale
+        optimizer.grad_scale = None  # type: ignore[attr-defined]  # set by GradScaler itself
 
 
 class _Entry:
-    """One addition of a task, told from another addition of the same one."""
+    """One addition of a task, told by its identity from another addition of the same function."""
 
     def __init__(self, task: Task) -> None:
-        self._task = task
-
-    def __call__(self) -> None:
-        self._task()
+        self.task = task
 
 
 class _BeforeUpdate:
@@ -115,16 +157,3 @@ class _BeforeUpdate:
         if run is not None:
             run()
         return loss
-
-
-def _unscale(optimizer: Optimizer) -> None:
-    """Divide the gradients by the scale that `GradScaler` leaves to a fused optimizer to divide by."""
-    scale = getattr(optimizer, "grad_scale", None)
-    if scale is None:
-        return
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    with torch.no_grad():
-        for gradient in gradients:
-            gradient.div_(scale.to(gradient.device))
-    # The fused kernel divides no more; `GradScaler.step` deletes the attribute when the step is done.
-    optimizer.grad_scale = None  # type: ignore[attr-defined]  # set by GradScaler itself

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from .events import Event, Listeners
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 # A training that is over before this many seconds shows nothing.
 _PATIENCE = 3.0
@@ -40,7 +44,8 @@ class _Bar:
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._next = 0.0
-        self._bar: object | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
         self._begun = 0
 
     def show(self, event: Event) -> None:
@@ -49,9 +54,7 @@ class _Bar:
         if event.seconds < self._patience or (event.seconds < self._next and event.kind != "end"):
             return
         self._next = event.seconds + _INTERVAL
-        from rich.progress import Progress
-
-        if not isinstance(self._bar, Progress):
+        if self._bar is None or self._task is None:
             self._bar = _rich_bar()
             self._bar.start()
             self._task = self._bar.add_task("training", total=event.max_steps, told="")
@@ -59,13 +62,11 @@ class _Bar:
         self._bar.update(self._task, completed=event.step - self._begun, told=loss, refresh=True)
 
     def close(self) -> None:
-        from rich.progress import Progress
-
-        if isinstance(self._bar, Progress):
+        if self._bar is not None:
             self._bar.stop()
 
 
-def _rich_bar() -> object:
+def _rich_bar() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -16,7 +16,7 @@ NOT_TRACED = {"untraced", "SequentialLR, parts not traced"}
 
 def test_a_sample_of_the_table_is_equal_over_every_transport():
     """Whatever torch constructs, rebind constructs alike: here, from bytes, and in another process."""
-    chosen = sample(224, seed=2026)
+    chosen = sample(168, seed=2026)
     assert {c.optimizer for c in chosen} == set(OPTIMIZERS)
     assert {c.style for c in chosen} == set(STYLES)
     assert {c.form for c in chosen} == set(FORMS)
@@ -25,7 +25,7 @@ def test_a_sample_of_the_table_is_equal_over_every_transport():
     refused = [verdict for verdict in verdicts if verdict.outcome == "refused"]
     assert {verdict.combination.form for verdict in refused} <= NOT_TRACED
     equal = collections.Counter(verdict.transport for verdict in verdicts if verdict.outcome == "equal")
-    assert all(equal[transport] > 150 for transport in TRANSPORTS)
+    assert all(equal[transport] > 110 for transport in TRANSPORTS)
 
 
 def test_the_report_counts_every_outcome():

@@ -153,3 +153,11 @@ def test_a_check_that_fails_says_where():
 
 def criterion(output, target):
     return (output - target).square().mean()
+
+
+@quick
+@given(evaluators())
+def test_an_evaluator_outlives_its_model(evaluator):
+    """Once created, it needs the model no more: it is written, and keeps all names."""
+    again = rebind.loads(rebind.dumps(evaluator), trusted=True)
+    assert again.parameter_names() == evaluator.parameter_names()

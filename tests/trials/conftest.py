@@ -3,44 +3,13 @@
 from __future__ import annotations
 
 import gc
-import os
 import tempfile
 import threading
-import uuid
 from collections import Counter
 from pathlib import Path
 
 import pytest
-
-MARK = "REBIND_TEST_SESSION"
-os.environ[MARK] = uuid.uuid4().hex
-
-
-def marked_processes():
-    """All processes that descend from this session, whoever their parent is by now."""
-    mark = f"{MARK}={os.environ[MARK]}".encode()
-    found = set()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and int(folder.name) != os.getpid():
-            try:
-                if mark in (folder / "environ").read_bytes():
-                    found.add(int(folder.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_until_gone(processes, seconds=10.0):
-    """Wait for the end of processes that are no children of this one; returns those left."""
-    left = set(processes)
-    pause = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        left &= marked_processes()
-        if not left:
-            break
-        pause.wait(0.02)
-    return left
-
+from trial_processes import marked_processes, wait_until_gone
 
 def _descriptors():
     kinds = Counter()

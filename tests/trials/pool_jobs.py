@@ -75,3 +75,13 @@ def environment(context):
     return lambda payload, files: " ".join(
         os.environ[name] for name in bytes(payload).decode().split()
     ).encode()
+
+
+def digest_of_files(context):
+    """Answer with the SHA-256 of the job's one file."""
+
+    def handle(payload, files):
+        (path,) = files.values()
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest().encode()
+
+    return handle

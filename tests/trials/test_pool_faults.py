@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from conftest import marked_processes, wait_until_gone
+from trial_processes import marked_processes, wait_until_gone
 from rebind.evaluator_schema.errors import WorkerDiedError
 from rebind.runtime.pools import Briefing, Fate, Job, LocalPool
 

@@ -13,7 +13,7 @@ import pytest
 import rebind
 import torch
 import trial_material as material
-from conftest import wait_until_gone
+from trial_processes import wait_until_gone
 from rebind.evaluator_schema.errors import (
     NotSerializableError,
     TrialError,

@@ -1,0 +1,163 @@
+"""Trials over Dask and Ray: the bits of a serial run, and each fault an error of its own trial."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import threading
+from functools import partial
+
+import pytest
+import rebind
+import test_run_trials as local
+import torch
+import trial_material as material
+from conftest import job_processes
+from rebind.runtime.pools import Briefing, Fate, Job
+from trial_material import Net, make_evaluator
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    return make_evaluator()
+
+
+@pytest.fixture(scope="module")
+def ran(make_pool, evaluator):
+    """The trials of one machine over an engine: {name: result}."""
+    faults = local.fault_trials([*local.FAULTS, *local.DEATHS])
+    with make_pool() as pool:
+        run = rebind.run_trials(evaluator, local.TRIALS, pool, seed=3, state_dicts=True)
+        results = {result.name: result for result in run}
+        more = rebind.run_trials(evaluator, faults, pool, retries=0)
+        results |= {result.name: result for result in more}
+    assert len(results) == len(local.TRIALS) + len(faults)
+    return results
+
+
+@pytest.fixture(scope="module")
+def serial(evaluator):
+    run = rebind.run_trials(evaluator, local.TRIALS, rebind.SerialPool(), seed=3, state_dicts=True)
+    return {result.name: result for result in run}
+
+
+def test_an_engine_gives_the_bits_of_a_serial_run(ran, serial):
+    """Score, value and every weight are equal."""
+    for name, one in serial.items():
+        other = ran[name]
+        assert other.error is None, repr(other.error.__cause__)
+        assert (one.score, one.info, one.value) == (other.score, other.info, other.value)
+        assert all(torch.equal(weight, other.state_dict[key]) for key, weight in one.state_dict.items())
+
+
+@pytest.mark.parametrize("name", [*local.FAULTS, *local.DEATHS])
+def test_each_fault_is_the_typed_error_that_it_is_on_one_machine(ran, name):
+    """Type and message are those of the local pool; the trials beside it are untouched."""
+    kind, told = {**local.FAULTS, **local.DEATHS}[name]
+    assert type(ran[name].error) is kind
+    assert told in str(ran[name].error)
+    assert ran["fine"].error is None
+
+
+def test_a_killed_trial_is_begun_again_by_the_pool_and_not_by_the_engine(make_pool, evaluator, tmp_path):
+    """It is counted once: `attempts` is the number of times that it ran."""
+    task = partial(material.die_until, tmp_path / "marker")
+    trials = [rebind.Trial(model=Net, name="victim", task=task)]
+    (result,) = rebind.run_trials(evaluator, trials, make_pool())
+    assert (result.score, result.attempts, result.error) == (1.0, 2, None)
+
+
+def test_a_trial_that_runs_can_be_cancelled(make_pool, evaluator):
+    """Its process is killed; the others go on."""
+    trials = [
+        rebind.Trial(model=Net, name="quick", task=rebind.evaluate),
+        rebind.Trial(model=Net, name="hangs", task=material.hangs),
+        rebind.Trial(model=Net, name="later", task=rebind.evaluate),
+    ]
+    results = rebind.run_trials(evaluator, trials, make_pool())
+    assert next(results).name == "quick"
+    results.cancel("hangs")
+    rest = {result.name: result for result in results}
+    assert isinstance(rest["hangs"].error, rebind.TrialCancelledError)
+    assert rest["later"].error is None
+
+
+def test_files_are_copied_where_the_workers_lack_them(make_pool, monkeypatch, tmp_path):
+    """A worker that cannot open a path is sent the content, and gets exactly that."""
+    content = random.Random(1).randbytes(3 << 20)
+    digest = rebind.runtime.shelf.blake3(content).hexdigest()
+    held = tmp_path / "held"
+    held.write_bytes(content)
+    lacking = tmp_path / "lacking"  # what a path means on another machine
+    pool = make_pool()
+    monkeypatch.setattr(type(pool), "_assignment", _with_path(type(pool)._assignment, str(lacking)))
+    pool.start(Briefing("pool_jobs:digest_of_files"))
+    for number in range(3):
+        pool.submit(Job(number, b"", {digest: str(held)}))
+    outcomes = [pool.next_outcome() for _ in range(3)]
+    pool.stop()
+    assert [bytes(outcome.answer) for outcome in outcomes] == [hashlib.sha256(content).hexdigest().encode()] * 3
+
+
+def _with_path(assign, path):
+    def assigned(pool, job):
+        return assign(pool, Job(job.id, job.payload, dict.fromkeys(job.files, path), job.timeout))
+
+    return assigned
+
+
+def test_a_run_that_is_left_early_leaves_no_process(make_pool, evaluator):
+    """A trial that hangs is killed with the run, although the engine lets tasks run on."""
+    trials = [
+        rebind.Trial(model=Net, name="quick", task=rebind.evaluate),
+        rebind.Trial(model=Net, name="hangs", task=material.hangs),
+    ]
+    results = rebind.run_trials(evaluator, trials, make_pool())
+    assert next(results).name == "quick"
+    results.close()
+
+
+def survive(pool, tasks, size, seed, longest):
+    """Run tasks while job processes are killed at random; every answer is accounted for."""
+    payloads = [random.Random(seed + n).randbytes(size) for n in range(tasks)]
+    attempts = dict.fromkeys(range(tasks), 1)
+    over, chance, killed = threading.Event(), random.Random(seed), []
+
+    def kill():
+        while not over.wait(chance.uniform(0, longest)):
+            for pid in sorted(job_processes())[:1]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                except ProcessLookupError:
+                    continue
+
+    pool.start(Briefing("pool_jobs:digest_and_blob"), expected=tasks)
+    for number, payload in enumerate(payloads):
+        pool.submit(Job(number, payload))
+    thread = threading.Thread(target=kill)
+    thread.start()
+    done = {}
+    try:
+        while (outcome := pool.next_outcome()) is not None:
+            task = outcome.job_id % tasks
+            assert task not in done
+            if outcome.fate is Fate.DIED:
+                pool.submit(Job(task + tasks * attempts[task], payloads[task]))
+                attempts[task] += 1
+            else:
+                done[task] = bytes(outcome.answer)
+    finally:
+        over.set()
+        thread.join()
+        pool.stop()
+    for task, payload in enumerate(payloads):
+        assert done[task] == hashlib.sha256(payload).digest() * (size // 32)
+    return len(killed)
+
+
+def test_every_task_is_done_while_processes_are_killed_at_random(make_pool):
+    """Answers are complete and byte-exact over an engine as well."""
+    assert survive(make_pool(), tasks=30, size=1 << 18, seed=3, longest=0.2)
