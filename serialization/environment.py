@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 import warnings
-from functools import cache
+from functools import lru_cache
 from importlib import metadata
 from typing import TYPE_CHECKING, Final
 
@@ -27,7 +27,7 @@ def current_versions() -> dict[str, str]:
     """The versions that every manifest names."""
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in ("rebind", "torch", "cloudpickle", "pydantic")},
+        **{name: current_version(name) or "unknown" for name in ("rebind", "torch", "cloudpickle", "pydantic")},
     }
 
 
@@ -82,21 +82,19 @@ def _check_python(manifest: Manifest) -> None:
 
 def current_version(library: str) -> str | None:
     """The version of a library here, without importing it; None if that cannot be told."""
-    try:
-        return _version(library)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _version(library: str) -> str:
     module = sys.modules.get(library)
     version = None if module is None else vars(module).get("__version__")
     return str(version) if isinstance(version, str) else _installed_version(library)
 
 
-@cache
-def _installed_version(library: str) -> str:
-    return metadata.version(library)
+# Bounded, since the names come from strangers' manifests.
+@lru_cache(maxsize=256)
+def _installed_version(library: str) -> str | None:
+    try:
+        version: object = metadata.version(library)
+    except (metadata.PackageNotFoundError, ValueError):  # not here, or no name of a library at all
+        return None
+    return version if isinstance(version, str) else None
 
 
 def _release(version: str) -> tuple[int, ...]:

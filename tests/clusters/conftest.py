@@ -28,7 +28,7 @@ def job_processes():
     return found
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def no_process_of_a_pool_is_left():
     before = job_processes()
     yield

@@ -25,14 +25,20 @@ def evaluator():
 
 
 @pytest.fixture(scope="module")
-def ran(make_pool, evaluator):
+def warm(make_pool):
+    """A pool whose processes stay: each of them imports torch when it starts."""
+    with make_pool() as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def ran(warm, evaluator):
     """The trials of one machine over an engine: {name: result}."""
     faults = local.fault_trials([*local.FAULTS, *local.DEATHS])
-    with make_pool() as pool:
-        run = rebind.run_trials(evaluator, local.TRIALS, pool, seed=3, state_dicts=True)
-        results = {result.name: result for result in run}
-        more = rebind.run_trials(evaluator, faults, pool, retries=0)
-        results |= {result.name: result for result in more}
+    run = rebind.run_trials(evaluator, local.TRIALS, warm, seed=3, state_dicts=True)
+    results = {result.name: result for result in run}
+    more = rebind.run_trials(evaluator, faults, warm, retries=0)
+    results |= {result.name: result for result in more}
     assert len(results) == len(local.TRIALS) + len(faults)
     return results
 
@@ -61,22 +67,22 @@ def test_each_fault_is_the_typed_error_that_it_is_on_one_machine(ran, name):
     assert ran["fine"].error is None
 
 
-def test_a_killed_trial_is_begun_again_by_the_pool_and_not_by_the_engine(make_pool, evaluator, tmp_path):
+def test_a_killed_trial_is_begun_again_by_the_pool_and_not_by_the_engine(warm, evaluator, tmp_path):
     """It is counted once: `attempts` is the number of times that it ran."""
     task = partial(material.die_until, tmp_path / "marker")
     trials = [rebind.Trial(model=Net, name="victim", task=task)]
-    (result,) = rebind.run_trials(evaluator, trials, make_pool())
+    (result,) = rebind.run_trials(evaluator, trials, warm)
     assert (result.score, result.attempts, result.error) == (1.0, 2, None)
 
 
-def test_a_trial_that_runs_can_be_cancelled(make_pool, evaluator):
+def test_a_trial_that_runs_can_be_cancelled(warm, evaluator):
     """Its process is killed; the others go on."""
     trials = [
         rebind.Trial(model=Net, name="quick", task=rebind.evaluate),
         rebind.Trial(model=Net, name="hangs", task=material.hangs),
         rebind.Trial(model=Net, name="later", task=rebind.evaluate),
     ]
-    results = rebind.run_trials(evaluator, trials, make_pool())
+    results = rebind.run_trials(evaluator, trials, warm)
     assert next(results).name == "quick"
     results.cancel("hangs")
     rest = {result.name: result for result in results}
@@ -108,15 +114,19 @@ def _with_path(assign, path):
     return assigned
 
 
-def test_a_run_that_is_left_early_leaves_no_process(make_pool, evaluator):
+def test_a_run_that_is_left_early_kills_its_trials(warm, evaluator):
     """A trial that hangs is killed with the run, although the engine lets tasks run on."""
     trials = [
         rebind.Trial(model=Net, name="quick", task=rebind.evaluate),
         rebind.Trial(model=Net, name="hangs", task=material.hangs),
     ]
-    results = rebind.run_trials(evaluator, trials, make_pool())
+    results = rebind.run_trials(evaluator, trials, warm)
+    before = job_processes()
     assert next(results).name == "quick"
     results.close()
+    again = rebind.run_trials(evaluator, [rebind.Trial(model=Net, task=rebind.evaluate)] * 2, warm)
+    assert [result.error for result in again] == [None, None], "both slots are free again"
+    assert len(before - job_processes()) == 1
 
 
 def survive(pool, tasks, size, seed, longest):

@@ -1,7 +1,7 @@
-"""A coverage-guided fuzzer of everything that reads a stranger's bytes. Not a test: `README.md` says how to run it.
+"""A coverage-guided fuzzer of everything that reads a stranger's bytes. `README.md` says how to run it.
 
-Most changes to a file end at its seal. So that the fuzzer reaches what comes after it, an input is a letter and
-the parts of a file, and the letter says how far they are put together correctly::
+Most changes to a file end at its seal. So that the fuzzer reaches what comes after it, an input is a
+letter and the parts of a file, and the letter says how far they are put together correctly::
 
     r  the bytes of a file, as they are
     h  header text, data                       sealed
@@ -15,6 +15,7 @@ nothing may be unpickled, started or opened: an audit hook ends the run if somet
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 import warnings
@@ -25,12 +26,12 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["rebind.serialization", "rebind.evaluator_schema"]):
+    from rebind import RebindError, TorchEvaluator
+    from rebind.serialization import SigningKey, dumps, examine, inspect, loads, unpack, verify
     from rebind.serialization.digests import digest
     from rebind.serialization.header import Slot, write_header
 
 import torch
-from rebind import RebindError, SigningKey, TorchEvaluator
-from rebind.serialization import dumps, inspect, loads, unpack, verify
 
 SEPARATOR = b"\xff\xff"
 # What the golden evaluators refer to by name, and so the only strange module that may be imported.
@@ -47,6 +48,7 @@ VALUES: tuple[Any, ...] = (
     *("float32", "complex64", "bits8", "qint8", "Tensor", "meta", "cuda", "value", "evaluator", "class"),
 )
 
+SCRATCH = os.memfd_create("scratch")
 watching = False
 
 
@@ -105,8 +107,13 @@ def read_everything(data: bytes) -> None:
     """Read a file in every way that needs neither trust nor its key."""
     with suppress(RebindError):
         manifest = inspect(data)
-        assert str(manifest).isprintable() or "\n" in str(manifest)
+        assert all(line.isprintable() for line in str(manifest).splitlines())
         assert repr(manifest).isprintable()
+    os.ftruncate(SCRATCH, 0)
+    os.pwrite(SCRATCH, data, 0)
+    found = examine(f"/proc/self/fd/{SCRATCH}", OURS)
+    assert found.problems, "a signature that was made with another key was accepted"
+    assert all(line.isprintable() for line in str(found).splitlines())
     with suppress(RebindError):
         verify(data, OURS)
         raise AssertionError("a signature that was made with another key was accepted")
@@ -141,7 +148,10 @@ def run(data: bytes) -> None:
     try:
         read_everything(file)
     finally:
-        watching = False
+        SCRATCH = os.memfd_create("scratch")
+
+
+watching = False
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:

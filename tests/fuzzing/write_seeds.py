@@ -38,7 +38,7 @@ def parts_of(data):
         name: data[length + each["data_offsets"][0] : length + each["data_offsets"][1]]
         for name, each in header.items()
     }
-    tensors = [name for name in told if name.startswith("tensor.")][:1]
+    tensors = [name for name in told if name.startswith("tensor.")]
     layout, memory = told.get("layout", b"").rstrip(b"\0"), b"".join(told[name] for name in tensors)
     for name in tensors:
         layout = layout.replace(name.encode(), b"tensor.t.0")

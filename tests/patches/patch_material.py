@@ -57,7 +57,7 @@ def exponential(optimizer):
 
 
 def evaluator_of(
-    model, training_func=train, criterion=mse, make=sgd, schedule=None, evaluating_func=None, **options
+    model, training_func=train, *, criterion=mse, make=sgd, schedule=None, evaluating_func=None, **options
 ):
     optimizer = trace(make)(list(model.parameters()))
     schedulers = None if schedule is None else trace(schedule)(optimizer)

@@ -60,7 +60,7 @@ def test_the_last_patch_is_outermost_whatever_its_kind():
     assert order == ["loss 1", "criterion 2", "loss 3"]
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_patches_revert_alone_and_in_any_order(order):
     """What is left is always the composition of the others, applied once each."""
     applied = []
@@ -97,9 +97,8 @@ def test_a_handle_is_a_context_manager():
             assert handle.active
             assert binding.criterion(torch.ones(1), torch.zeros(1)) == 0
         assert not handle.active
-        with pytest.raises(KeyError), binding.patch_criterion(lambda _: lambda *_: 5):
-            assert binding.criterion(1, 2) == 5
-            raise KeyError
+        with pytest.raises(ZeroDivisionError), binding.patch_criterion(lambda _: lambda *_: 1 / 0):
+            binding.criterion(1, 2)
         assert binding.criterion is mse
 
 

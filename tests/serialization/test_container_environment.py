@@ -74,6 +74,12 @@ def test_a_library_that_is_not_here_and_not_needed_does_not_matter(written_with)
     assert unpack(written_with([1], unheard_of="1.0"), trusted=True) == [1]
 
 
+@pytest.mark.parametrize("name", ["", " ", "a/b", "../x", "x" * 5000, "\0"])
+def test_what_is_no_name_of_a_library_does_not_matter(written_with, name):
+    """A stranger's manifest may name anything."""
+    assert unpack(written_with([1], **{name: "1.0"}), trusted=True) == [1]
+
+
 @pytest.fixture
 def library(monkeypatch):
     """A module that can be imported while the value is written."""
