@@ -178,7 +178,9 @@ def shown(size: str, side: str, times: dict[str, float], memory: dict[str, int])
     return table
 
 
-def verdicts(saving: dict[str, dict[str, float]], loading: dict[str, dict[str, float]]) -> list[tuple[str, bool]]:
+def verdicts(
+    saving: dict[str, dict[str, float]], loading: dict[str, dict[str, float]]
+) -> list[tuple[str, bool]]:
     """What was promised, with what was measured, and whether it holds."""
     told = []
     for size, times in saving.items():
@@ -190,14 +192,18 @@ def verdicts(saving: dict[str, dict[str, float]], loading: dict[str, dict[str, f
         told.append((f"loading {size} unverified takes {readable(quick)}, less than 2 ms", quick < 2e-3))
     largest = list(loading)[-1]
     ratio = loading[largest]["torch.load"] / loading[largest]["rebind"]
-    told.append((f"loading {largest} verified is {ratio:.1f} x faster than torch.load, at least 2", ratio >= 2))
+    told.append(
+        (f"loading {largest} verified is {ratio:.1f} x faster than torch.load, at least 2", ratio >= 2)
+    )
     return told
 
 
 def main() -> int:
     """Measure, and print the tables and what they mean; the exit code counts the promises that do not hold."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", type=Path, help="where to write; the folder for temporary files, if not given")
+    parser.add_argument(
+        "--folder", type=Path, help="where to write; the folder for temporary files, if not given"
+    )
     parser.add_argument("--largest", type=int, default=1024, help="in MiB")
     options = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -206,7 +212,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         (folder / "warm").mkdir()
-        console.print(f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, in {folder.parent}\n")
+        console.print(
+            f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, in {folder.parent}\n"
+        )
         for size, (count, repeats) in SIZES.items():
             if count > options.largest * MIB:
                 continue
@@ -215,7 +223,9 @@ def main() -> int:
             del evaluator
             loading[size] = medians(loaders(folder), repeats)
             for side, times in (("save", saving[size]), ("load", loading[size])):
-                memory = {each: peak_memory(side, each, count, folder) for each in times if count >= 100 * MIB}
+                memory = {
+                    each: peak_memory(side, each, count, folder) for each in times if count >= 100 * MIB
+                }
                 console.print(shown(size, side, times, memory))
     missed = 0
     for promise, holds in verdicts(saving, loading):

@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .adoption import adopt
 from .amendments import changed_by_hand, changes, has_moved, has_scheduler
-from .construction import LIVE, Construction, GroupChange, constructions_in
+from .construction import LIVE, Construction, GroupChange
 from .errors import CaptureError
 from .naming import Names, outermost
+from .ordering import renumbered
 from .problems import Invalid, Problems
 from .recording import Amendment, ModuleArgument, Record, TensorArgument, registry, tick
+from .records import Records, named_pairs, with_inner
 from .sharing import Sharing
 from .siblings import reduced_by_plateaus
 from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, leaf_values, map_container
@@ -39,7 +39,7 @@ def capture(optimizers: Any, lr_schedulers: Any, model: Module | None) -> tuple[
         The same forms with a `Construction`, or an `Invalid` that tells what is wrong, for each object, and
         the names that were used.
     """
-    records = _Records()
+    records = Records()
     live = [item for item in (*_listed(optimizers), *_listed(lr_schedulers)) if _is_live(item)]
     found = [record for record in map(records.of, live) if isinstance(record, Record)]
     names = _names_for(found, model)
@@ -47,12 +47,8 @@ def capture(optimizers: Any, lr_schedulers: Any, model: Module | None) -> tuple[
     captured_optimizers = _map_form(optimizers, capturing.root)
     capturing.optimizers_done = True
     captured_schedulers = _map_form(lr_schedulers, capturing.root)
-    ranks = _ranks([captured_optimizers, captured_schedulers])
-    return (
-        _map_form(captured_optimizers, lambda item: _reordered(item, ranks)),
-        _map_form(captured_schedulers, lambda item: _reordered(item, ranks)),
-        names,
-    )
+    captured_optimizers, captured_schedulers = renumbered([captured_optimizers, captured_schedulers])
+    return captured_optimizers, captured_schedulers, names
 
 
 def _listed(value: Any) -> list[Any]:
@@ -72,31 +68,11 @@ def _is_live(value: Any) -> bool:
     return value is not None and not isinstance(value, Construction | dict | list | str | int | float)
 
 
-class _Records:
-    """The record of each live object, traced or adopted, made once."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, Record | CaptureError] = {}
-
-    def of(self, value: Any) -> Record | CaptureError:
-        """Give the record of an object, or the error that says why there is none."""
-        if id(value) not in self._known:
-            self._known[id(value)] = registry.get(value) or _adopted(value)
-        return self._known[id(value)]
-
-
-def _adopted(value: Any) -> Record | CaptureError:
-    try:
-        return adopt(value)
-    except CaptureError as error:
-        return error
-
-
 def _names_for(records: Sequence[Record], model: Module | None) -> Names:
     if model is not None:
         return Names(model, given=True)
     roots = []
-    for record in _with_inner(records):
+    for record in with_inner(records):
         roots += [root() for root in record.roots]
         roots += [
             leaf.live()
@@ -107,31 +83,17 @@ def _names_for(records: Sequence[Record], model: Module | None) -> Names:
     return Names(outermost(alive) if len(alive) == len(roots) else None, given=False)
 
 
-def _with_inner(records: Sequence[Record]) -> list[Record]:
-    """List records with all the records that their arguments lead to, each once."""
-    found: dict[int, Record] = {}
-    pending = list(records)
-    while pending:
-        record = pending.pop()
-        if id(record) not in found:
-            found[id(record)] = record
-            pending += [
-                leaf for leaf in leaf_values([record.args, record.kwargs]) if isinstance(leaf, Record)
-            ]
-    return list(found.values())
-
-
 class _Capturing:
     """One evaluator's worth of records on their way to constructions, with sharing kept."""
 
-    def __init__(self, names: Names, records: _Records, found: Sequence[Record], reduced: set[int]) -> None:
+    def __init__(self, names: Names, records: Records, found: Sequence[Record], reduced: set[int]) -> None:
         self.names = names
         self._reduced = reduced
         self._records = records
         self.optimizers_done = False
         self._emitted: set[int] = set()
         self._roots = {id(record) for record in found}
-        everything = _with_inner(found)
+        everything = with_inner(found)
         self._schedulers = [
             s for s in (record.result() for record in everything) if isinstance(s, LRScheduler)
         ]
@@ -182,10 +144,10 @@ class _Capturing:
 
     def _learn_names(self, record: Record) -> None:
         amended = [a.options for a in (*record.amendments, *self._pending.get(id(record), ()))]
-        for _, container in _pairs([record.args, record.kwargs, amended]):
-            tensor = container[1].live()
+        for name, argument in named_pairs([record.args, record.kwargs, amended]):
+            tensor = argument.live()
             if tensor is not None:
-                self.names.learn(tensor, container[0])
+                self.names.learn(tensor, name)
 
     def _refuse_plain_parameters(self, record: Record, problems: Problems) -> None:
         """Tensors that an optimizer trains are holes; one that is no `Parameter` needs `model=`."""
@@ -345,53 +307,3 @@ _FOREIGN = (
     "this scheduler drives an optimizer that is not among `optimizers`; pass that optimizer too, or build "
     "the scheduler on one that is passed"
 )
-
-
-def _pairs(value: Any) -> list[tuple[None, tuple[str, TensorArgument]]]:
-    """List the `(name, parameter)` pairs in recorded arguments."""
-    found: list[tuple[None, tuple[str, TensorArgument]]] = []
-    pending = [value]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, Iterated):
-            pending.append(item.items)
-        elif isinstance(item, dict):
-            pending += item.values()
-        elif (
-            isinstance(item, tuple)
-            and len(item) == 2
-            and isinstance(item[0], str)
-            and isinstance(item[1], TensorArgument)
-        ):
-            found.append((None, item))
-        elif isinstance(item, list | tuple):
-            pending += item
-    return found
-
-
-def _ranks(captured: list[Any]) -> dict[int, int]:
-    orders: set[int] = set()
-    for _, construction in constructions_in(captured):
-        orders.add(construction.order)
-        orders.update(change.order for change in construction.changes)
-    return {order: rank for rank, order in enumerate(sorted(orders))}
-
-
-def _reordered(value: Any, ranks: dict[int, int]) -> Any:
-    """Number constructions, changes and references from 0, so that equal code gives equal values."""
-    if isinstance(value, Ref):
-        return Ref(ranks.get(value.order, -1))  # -1: it could not be captured, which is told elsewhere
-    if isinstance(value, Construction):
-        return value.model_copy(
-            update={
-                "args": _reordered(value.args, ranks),
-                "kwargs": _reordered(value.kwargs, ranks),
-                "order": ranks[value.order],
-                "changes": tuple(
-                    change.model_copy(update={"order": ranks[change.order]}) for change in value.changes
-                ),
-            }
-        )
-    if isinstance(value, torch.Tensor | Invalid):
-        return value
-    return map_container(value, lambda item: _reordered(item, ranks))

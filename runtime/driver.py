@@ -65,6 +65,7 @@ class Driver:
         packer: Packer,
         pool: Pool,
         key: SigningKey,
+        *,
         terms: Terms,
         leases: Leases,
     ) -> None:

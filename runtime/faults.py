@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _MEMORY = {"MemoryError", "OutOfMemoryError"}  # Python's and torch's
+_ALLOCATOR = "DefaultCPUAllocator"  # torch tells of the host's memory by a plain RuntimeError
 _ENVIRONMENT = {"ImportError", "EnvironmentMismatchError", "MissingModuleError"}
 
 
@@ -64,7 +65,7 @@ def of_answer(name: str, answer: Answer) -> TrialError:
     """The error that a worker reports about a trial."""
     kinds = set(answer.error.split())
     match answer.status:
-        case _ if kinds & _MEMORY:
+        case _ if kinds & _MEMORY or _ALLOCATOR in answer.detail:
             fault: TrialError = TrialMemoryError(
                 f"trial {name!r} ran out of memory in process {answer.process_id}, after "
                 f"{answer.seconds:.3g} s: {answer.detail}. Give the pool fewer workers, or the trial "

@@ -76,10 +76,10 @@ class _Reader:
         return self._object(value)
 
     def _function(self, function: Callable[..., Any]) -> bytes:
-        cells = [_content(cell) for cell in function.__closure__ or ()]  # type: ignore[attr-defined]
+        cells = [_content(cell) for cell in function.__closure__ or ()]
         code = function.__code__
         # What it reads of its module; only by name, as a module's content is not the function's.
-        told = (function.__defaults__, function.__kwdefaults__, cells)  # type: ignore[attr-defined]
+        told = (function.__defaults__, function.__kwdefaults__, cells)
         return _digest("function", function.__qualname__, self.digest(code), *map(self.digest, told))
 
     def _object(self, value: Any) -> bytes:
@@ -115,7 +115,7 @@ def _tensor_digest(tensor: torch.Tensor) -> bytes:
     if tensor.layout is not torch.strided or tensor.is_meta:
         return _digest(*told)
     plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    return _digest(*told, blake3(plain.flatten().view(torch.uint8).numpy()).digest())
+    return _digest(*told, blake3(plain.flatten().view(torch.uint8).numpy().data).digest())
 
 
 def _digest(*parts: object) -> bytes:

@@ -121,13 +121,15 @@ class Journal:
         place = self._file.tell()
         head = self._read(_HEAD.size)
         if len(head) < _HEAD.size:
-            return self._cut(place)
+            self._file.truncate(place)
+            return None
         length, check, seal = _HEAD.unpack(head)
         if check != _check(length):
             raise self._changed(number)
         payload = self._read(length)
         if len(payload) < length:
-            return self._cut(place)
+            self._file.truncate(place)
+            return None
         if not hmac.compare_digest(seal, self._seal(payload)):
             if number == 0:
                 raise WrongKeyError(
@@ -144,9 +146,6 @@ class Journal:
             parts.append(part)
             count -= len(part)
         return b"".join(parts)
-
-    def _cut(self, place: int) -> None:
-        self._file.truncate(place)
 
     def _changed(self, number: int) -> CorruptedError:
         return CorruptedError(

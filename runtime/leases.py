@@ -79,7 +79,7 @@ def leases_for(pool: Pool, count: int) -> Leases:
 
 
 def trial_devices() -> tuple[torch.device, ...]:
-    """The CUDA devices that the trial running here has to itself; none outside a trial, or without a lease."""
+    """The CUDA devices that the trial running here has to itself; none without a lease."""
     return tuple(torch.device("cuda", index) for index in _OWN.get())
 
 

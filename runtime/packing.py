@@ -58,7 +58,7 @@ class Packer:
         self._models: dict[int, Volume] = {}
 
     def job(self, number: int, name: str, devices: tuple[int, ...] = ()) -> Job:
-        """The job of a trial on these CUDA devices. Whatever pickling the user's objects raises, this raises."""
+        """The job of a trial on these devices. Whatever pickling the user's objects raises, this raises."""
         trial = self._plan.trials[name]
         timeout = self._plan.timeout if trial.timeout is None else trial.timeout
         model = self._shared_model(trial)

@@ -21,17 +21,19 @@ def renames(recorded: Iterable[str], known: Mapping[str, object], rename: Rename
         rename: What the caller told. Of pairs, the first whose pattern is found in a name counts.
 
     Raises:
-        BindError: A mapping names what was not recorded, or `rename` is nothing of the kind.
+        BindError: A mapping names what neither was recorded nor is in the model, or `rename` is nothing of the kind.
         MissingParametersError: A new name is not in the model.
     """
     if rename is None:
         return {}
     names = list(recorded)
     if isinstance(rename, Mapping):
-        unknown = sorted(set(rename) - set(names))
+        # A mapping may speak of the whole model, and so of parameters that no optimizer has; where it means
+        # neither a recorded parameter nor one of the model, it is a slip.
+        unknown = sorted(old for old in set(rename) - set(names) if rename[old] not in known)
         if unknown:
             raise BindError(f"rename: {quoted(unknown)} was not recorded{nearest(unknown[0], names)}")
-        renamed = dict(rename)
+        renamed = {name: rename[name] for name in names if name in rename}
     else:
         change = _changing(rename)
         changed = ((name, change(name)) for name in names)

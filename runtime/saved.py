@@ -67,9 +67,7 @@ class SavedResults:
 
     @property
     def finished(self) -> Mapping[str, TrialResult]:
-        """The results of this run's trials that were there. Those with an error are not among them:
-        such trials are run again.
-        """
+        """The results that were there, of trials of this run that ended without an error."""
         return self._finished
 
     def add(self, result: TrialResult) -> TrialResult:

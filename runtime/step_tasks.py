@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, Protocol
 
 import torch
@@ -41,6 +43,9 @@ class StepTasks:
     Of several tasks the last one is outermost: it runs first before a step, and last after it. Whoever
     watches the steps is asked before the first task, so that no task runs for a step that is not made.
 
+    torch hooks the step of each class, so where an optimizer's own step calls that of its base class, hooks run
+    for both. Only the outermost of them is a step here.
+
     Args:
         optimizer: The optimizer. Nothing is registered on it before there is a task or a watcher.
     """
@@ -52,6 +57,7 @@ class StepTasks:
         self._after: list[_Entry] = []
         self._hooks: list[Any] = []
         self._scale: torch.Tensor | None = None
+        self._step: FrameType | None = None
 
     def add(self, task: Task, *, before: bool) -> Handle:
         """Run a task around each step from now on."""
@@ -79,6 +85,7 @@ class StepTasks:
     def _hook(self) -> None:
         """Have hooks on the optimizer exactly while they are needed."""
         needed = bool(self._before or self._after or self._watcher is not None)
+        self._step = self._step if needed else None
         if needed and not self._hooks:
             self._hooks = [
                 self.optimizer.register_step_pre_hook(self._on_begin),
@@ -90,6 +97,10 @@ class StepTasks:
             self._hooks = []
 
     def _on_begin(self, optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
+        frame = sys._getframe(1)
+        if self._step is not None and _is_within(frame, self._step):
+            return None
+        self._step = frame
         if self._watcher is not None:
             self._watcher.begin_step(optimizer)
         if not self._before:
@@ -112,6 +123,9 @@ class StepTasks:
             entry.task()
 
     def _on_end(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._step is not sys._getframe(1):
+            return
+        self._step = None
         if self._scale is not None:
             optimizer.grad_scale, self._scale = self._scale, None  # type: ignore[attr-defined]  # GradScaler's
         if not is_skipped(optimizer):
@@ -135,6 +149,13 @@ class StepTasks:
         # The fused kernel is to divide no more in this step.
         self._scale = scale
         optimizer.grad_scale = None  # type: ignore[attr-defined]  # set by GradScaler itself
+
+
+def _is_within(frame: FrameType | None, outer: FrameType) -> bool:
+    """Tell whether a call is made within another, and not after that one has ended by an exception."""
+    while frame is not None and frame is not outer:
+        frame = frame.f_back
+    return frame is outer
 
 
 class _Entry:

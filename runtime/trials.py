@@ -131,7 +131,7 @@ def _run_all(
         # The workers start while the evaluator is written.
         pool.start(Briefing(_HANDLER, context), expected=len(plan.trials))
         stack.callback(pool.stop)
-        driver = Driver(plan.trials, Packer(plan, shelf, key), pool, key, terms, leases)
+        driver = Driver(plan.trials, Packer(plan, shelf, key), pool, key, terms=terms, leases=leases)
         for result in driver.results(shown.interval or _LONGEST_WAIT):
             if result is None:
                 shown.tick(driver.running, driver.steps(board))

@@ -62,7 +62,7 @@ class DaskPool(EnginePool):
         """How many threads the workers have by now."""
         if self._given is None:
             return self._workers
-        return max(1, sum(self._given.nthreads().values()))
+        return max(1, sum(map(int, self._given.nthreads().values())))
 
     @property
     def client(self) -> Any:
@@ -146,7 +146,7 @@ def _guard(prefix: str, dask_scheduler: Any) -> None:
     """Runs in the scheduler: there, our tasks are given up when their worker is lost."""
     from distributed.diagnostics.plugin import SchedulerPlugin
 
-    class OneLife(SchedulerPlugin):  # type: ignore[misc]  # Dask ships no types
+    class OneLife(SchedulerPlugin):
         """A task that was on a lost worker is begun again by the pool, or not at all."""
 
         name = f"{prefix}-one-life"
@@ -174,9 +174,10 @@ class _OwnCluster:
     """A cluster on this machine, for one pool."""
 
     def __init__(self, workers: int) -> None:
-        from distributed import Client, LocalCluster
+        import distributed
 
-        self._cluster = LocalCluster(
+        engine: Any = distributed  # only half of it is annotated
+        self._cluster = engine.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
@@ -185,7 +186,7 @@ class _OwnCluster:
             silence_logs=50,
         )
         try:
-            self.client = Client(self._cluster)
+            self.client = engine.Client(self._cluster)
         except BaseException:
             self._cluster.close()
             raise

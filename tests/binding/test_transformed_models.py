@@ -291,7 +291,7 @@ def test_a_frozen_original_beside_a_trainable_copy_is_not_taken_for_it():
 @pytest.mark.parametrize(
     ("rename", "error", "text"),
     [
-        ({"fc1.wieght": "fc1.weight"}, BindError, "'fc1.wieght' was not recorded, did you mean 'fc1.weight'"),
+        ({"fc1.wieght": "fc1.wight"}, BindError, "'fc1.wieght' was not recorded, did you mean 'fc1.weight'"),
         ({"fc1.weight": "fc1.wieght"}, MissingParametersError, "no parameter 'fc1.wieght', did you mean"),
         ({"fc1.weight": "fc2.weight"}, BindError, "would both be 'fc2.weight'"),
         ([("(", "x")], BindError, "rename must be"),
@@ -451,3 +451,11 @@ def test_a_model_that_was_fused_and_prepared_for_quantization_is_bound(alive):
         own = binding.optimizers[0].param_groups[0]["params"]
         assert [id(p) for p in own] == [id(p) for p in model.parameters()]
         assert binding.report.renamed == _FUSED
+
+
+def test_a_mapping_may_speak_of_parameters_that_no_optimizer_has():
+    """A mapping for the whole model serves an optimizer that trains a part of it."""
+    evaluator = record(net(), style="groups", names=("fc1.weight", "fc1.bias"))
+    whole = {name: name for name, _ in net().named_parameters()}
+    with bind(evaluator, net(1), rename=whole) as binding:
+        assert set(binding.report.matched) == {"fc1.weight", "fc1.bias"}

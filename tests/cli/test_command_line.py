@@ -19,7 +19,11 @@ ROOT = Path(__file__).parents[2]
 def module(*arguments, **options):
     """A command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "rebind", *map(str, arguments)], capture_output=True, text=True, check=False, **options
+        [sys.executable, "-m", "rebind", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
     )
 
 
@@ -87,7 +91,9 @@ def test_a_process_ends_with_the_exit_code_and_without_a_traceback(files):
 def test_a_reader_who_has_enough_is_no_error(files):
     """As in `rebind inspect FILE | head -1`."""
     shell = f"{sys.executable} -m rebind inspect {files / 'code'} | true"
-    done = subprocess.run(["bash", "-c", f"{shell}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{shell}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=False
+    )
     assert done.returncode in (0, 141)
     assert not done.stderr
 

@@ -158,7 +158,9 @@ def test_a_file_that_is_not_signed_with_the_key_is_refused(rebind, files):
         ran = rebind("verify", files / name, "--key-file", files / key)
         assert (ran.code, ran.out) == (3, "")
         assert error in ran.err
-        assert not json.loads(rebind("verify", files / name, "--key-file", files / key, "--json").out)["verified"]
+        assert not json.loads(rebind("verify", files / name, "--key-file", files / key, "--json").out)[
+            "verified"
+        ]
     damaged(files / "signed", flip(-1))
     ran = rebind("verify", files / "signed", "--key-file", files / "key")
     assert (ran.code, ran.out) == (3, "")

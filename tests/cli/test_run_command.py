@@ -117,6 +117,8 @@ def test_a_model_that_cannot_be_had_is_told(rebind, model, told):
 
 def test_limits_that_do_not_fit_the_task_are_told(rebind):
     """Evaluating takes no steps."""
-    ran = rebind("run", "code", "--trusted", "--task", "evaluate", "--max-steps", 3, "--model", "cli_material:small")
+    ran = rebind(
+        "run", "code", "--trusted", "--task", "evaluate", "--max-steps", 3, "--model", "cli_material:small"
+    )
     assert ran.code == 4
     assert "max_steps" in ran.err

@@ -21,7 +21,10 @@ def job_processes():
     found = set()
     for folder in Path("/proc").iterdir():
         try:
-            if b".pools.worker" in (folder / "cmdline").read_bytes() and mark in (folder / "environ").read_bytes():
+            if (
+                b".pools.worker" in (folder / "cmdline").read_bytes()
+                and mark in (folder / "environ").read_bytes()
+            ):
                 found.add(int(folder.name))
         except (OSError, ValueError):
             continue

@@ -104,7 +104,9 @@ def test_files_are_copied_where_the_workers_lack_them(make_pool, monkeypatch, tm
         pool.submit(Job(number, b"", {digest: str(held)}))
     outcomes = [pool.next_outcome() for _ in range(3)]
     pool.stop()
-    assert [bytes(outcome.answer) for outcome in outcomes] == [hashlib.sha256(content).hexdigest().encode()] * 3
+    assert [bytes(outcome.answer) for outcome in outcomes] == [
+        hashlib.sha256(content).hexdigest().encode()
+    ] * 3
 
 
 def _with_path(assign, path):

@@ -148,10 +148,7 @@ def run(data: bytes) -> None:
     try:
         read_everything(file)
     finally:
-        SCRATCH = os.memfd_create("scratch")
-
-
-watching = False
+        watching = False
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:

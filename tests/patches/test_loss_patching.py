@@ -172,9 +172,9 @@ def loss_of(output):
     return output["loss"] if isinstance(output, collections.abc.Mapping) else output[0]
 
 
-def train_steps(model, optimizers, training_step, max_steps=3):
+def train_steps(model, optimizers, training_step):
     model.train()
-    for number in range(max_steps):
+    for number in range(3):
         optimizers.zero_grad()
         loss_of(training_step((BATCHES[number], TARGETS[number]), model)).backward()
         optimizers.step()
@@ -277,9 +277,9 @@ def test_what_is_no_function_is_refused_at_once(wrong):
 def accumulate(parts):
     """A loop that divides each loss by the number of parts of a batch."""
 
-    def loop(model, optimizers, criterion, max_steps=4):
+    def loop(model, optimizers, criterion):
         model.eval()  # so that batch norm is the same for a batch and its parts
-        for number in range(max_steps):
+        for number in range(4):
             optimizers.zero_grad()
             xs, ys = BATCHES[number].double().chunk(parts), TARGETS[number].double().chunk(parts)
             for x, y in zip(xs, ys, strict=True):

@@ -52,6 +52,26 @@ def test_the_last_task_is_outermost():
     assert order == ["before2", "before1", "step", "after1", "after2"] * 2
 
 
+def test_a_step_that_calls_the_step_of_its_base_class_is_one_step():
+    """torch hooks both; tasks run once, and the budget counts one, also after a step that failed."""
+    fails = [True]
+
+    def task():
+        if fails and fails.pop():
+            raise RuntimeError
+
+    torch.optim.SGD([torch.ones(1)])  # from here on, the base class is hooked
+    seen, order = [], []
+    with bound(make=lambda params: Telling(params, order)) as binding:
+        binding.before_step(task)
+        binding.before_step(lambda: seen.append(1))
+        with pytest.raises(RuntimeError):
+            binding.train(3)
+        binding.train(max_steps=3)
+        assert binding.steps == len(order) == 3
+        assert len(seen) == 4
+
+
 class Telling(torch.optim.SGD):
     def __init__(self, params, order):
         super().__init__(params, lr=0.1)
@@ -176,9 +196,9 @@ def test_before_means_gradients_ready_and_after_means_weights_changed(name, loop
             assert torch.equal(weights["fc2.weight"], watch.after[number - 1][1]["fc2.weight"])
 
 
-def two(model, optimizers, criterion, max_steps=6):
+def two(model, optimizers, criterion):
     """As a GAN: two optimizers, each with its own loss, the second every other time."""
-    for number in range(max_steps):
+    for number in range(6):
         for index, optimizer in enumerate(optimizers):
             if index and number % 2:
                 continue
@@ -243,9 +263,9 @@ def test_with_gradient_accumulation_tasks_run_once_for_the_accumulated_gradient(
 def scaled(poisoned=(), unscale=False):
     """A loop with GradScaler; the gradients of some steps are infinite."""
 
-    def loop(model, optimizers, criterion, max_steps=6):
+    def loop(model, optimizers, criterion):
         scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
-        for number in range(max_steps):
+        for number in range(6):
             optimizers.zero_grad()
             loss = criterion(model(BATCHES[number]), TARGETS[number])
             scaler.scale(loss).backward()

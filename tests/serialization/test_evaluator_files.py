@@ -22,6 +22,7 @@ from rebind.evaluator_schema.errors import (
     UnresolvedParametersError,
     UntrustedPayloadError,
 )
+from rebind.evaluator_schema.evaluator import Evaluator
 from rebind.serialization import (
     SigningKey,
     dumps,
@@ -107,10 +108,52 @@ def test_an_evaluator_of_import_paths_holds_no_pickle_and_opens_without_trust():
     assert back.dummy_input["x"][0].stride() == (1, 3)
 
 
-def test_an_evaluator_of_import_paths_imports_only_what_is_allowed():
-    """The modules of torch, and those that the reader names."""
-    with pytest.raises(InvalidPayloadError, match=r"allow=\['importable_parts'\]"):
-        loads(dumps(make()))
+@pytest.mark.parametrize("key", [None, KEY], ids=["unsigned", "signed"])
+def test_import_paths_that_are_not_allowed_are_told_with_every_cure(key):
+    """The fields, the modules, and the three ways out, each of which is one."""
+    data = dumps(make(factor=importable_parts.factor), key)
+    with pytest.raises(UntrustedPayloadError) as caught:
+        loads(data)
+    told = str(caught.value)
+    for place in ("training_func", "evaluating_func", "lr_schedulers"):
+        assert place in told
+    assert "importable_parts" in told
+    for cure in ("allow=['importable_parts']", "key=", "trusted=True"):
+        assert cure in told
+    assert "validation error" not in told
+    assert loads(data, allow=ALLOW) == loads(data, trusted=True) == make(factor=importable_parts.factor)
+    if key:
+        assert loads(data, key) == loads(data, trusted=True)
+
+
+def test_a_class_that_is_not_allowed_is_told_as_such():
+    """A kind of evaluator of the user's own is imported as well."""
+    own = OwnEvaluator.from_fields(make().fields())
+    data = dumps(own)
+    assert inspect(data).payload == "json"
+    Evaluator._kinds.pop("OwnEvaluator")
+    try:
+        with pytest.raises(UntrustedPayloadError, match=r"class to 'test_evaluator_files'"):
+            loads(data, allow=ALLOW)
+        assert type(loads(data, allow=[*ALLOW, __name__])) is OwnEvaluator
+    finally:
+        Evaluator._kinds["OwnEvaluator"] = OwnEvaluator
+
+
+def test_an_import_path_that_leads_nowhere_is_not_a_matter_of_trust():
+    """The module is allowed, and has no such name."""
+    data = dumps(make())
+    payload = data[-inspect(data).data_bytes :]
+    assert payload.count(b"importable_parts:train") == 1
+    from test_container_headers import digest, json, rebuilt
+
+    length = len(data) - len(payload)
+    header = json.loads(data[8:length])
+    manifest = json.loads(header["__metadata__"]["rebind.manifest"])
+    changed = payload.replace(b"importable_parts:train", b"importable_parts:nowhr")
+    manifest["digests"]["payload"] = digest([changed])
+    with pytest.raises(InvalidPayloadError, match="has no 'nowhr'"):
+        loads(rebuilt(header, manifest, changed), allow=ALLOW)
 
 
 def test_a_declarative_evaluator_from_another_python_opens(monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from trial_processes import marked_processes, wait_until_gone
 
+
 def _descriptors():
     kinds = Counter()
     for entry in Path("/proc/self/fd").iterdir():

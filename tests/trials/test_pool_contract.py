@@ -137,6 +137,34 @@ def test_a_job_over_its_time_is_killed_and_the_others_go_on(isolated):
     ]
 
 
+def test_a_job_that_waits_is_cancelled_before_it_begins(pool):
+    """Its outcome says so, and comes once; a job that has ended stays as it is."""
+    pool.start(Briefing("pool_jobs:echo"), expected=4)
+    for number in range(4):
+        pool.submit(Job(number, b"x"))
+    pool.cancel(3)
+    pool.cancel(77)
+    found = {}
+    while (outcome := pool.next_outcome()) is not None:
+        assert found.setdefault(outcome.job_id, outcome) is outcome
+    pool.cancel(0)
+    assert pool.next_outcome() is None
+    assert found[3].fate is Fate.CANCELLED
+    assert {found[number].fate for number in range(3)} == {Fate.ANSWERED}
+
+
+def test_a_job_that_runs_is_cancelled_and_the_others_go_on(isolated, tmp_path):
+    """Its worker is killed, even one that holds the interpreter."""
+    isolated.start(Briefing("pool_jobs:misbehave"), expected=2)
+    isolated.submit(Job(0, b"hog " + str(tmp_path / "marker").encode()))
+    while not (tmp_path / "marker").exists():
+        assert isolated.next_outcome(0.01) is None
+    isolated.submit(Job(1, b"fine"))
+    isolated.cancel(0)
+    found = {outcome.job_id: outcome.fate for outcome in iter(isolated.next_outcome, None)}
+    assert found == {0: Fate.CANCELLED, 1: Fate.ANSWERED}
+
+
 def test_a_serial_job_over_its_time_is_told_once_it_returns(tmp_path):
     """Nobody can stop it in this process; its outcome is the one of any other pool."""
     with SerialPool() as pool:

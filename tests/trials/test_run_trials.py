@@ -13,7 +13,6 @@ import pytest
 import rebind
 import torch
 import trial_material as material
-from trial_processes import wait_until_gone
 from rebind.evaluator_schema.errors import (
     NotSerializableError,
     TrialError,
@@ -26,6 +25,7 @@ from rebind.evaluator_schema.errors import (
 from rebind.runtime.faults import RemoteTraceback
 from rebind.runtime.shelf import Shelf
 from trial_material import Net, make_evaluator
+from trial_processes import wait_until_gone
 
 POOLS = {"serial": rebind.SerialPool, "local": lambda: rebind.LocalPool(workers=2)}
 SHARED = Net(4)

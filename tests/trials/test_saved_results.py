@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -103,7 +104,11 @@ def test_pickled_results_of_an_unsigned_file_need_trust(evaluator, tmp_path):
 
 @pytest.mark.parametrize(
     ("more", "told"),
-    [({"seed": 1}, "seed"), ({"evaluator": True}, "evaluator"), ({"task": rebind.finetune_and_evaluate}, "task")],
+    [
+        ({"seed": 1}, "seed"),
+        ({"evaluator": True}, "evaluator"),
+        ({"task": rebind.finetune_and_evaluate}, "task"),
+    ],
 )
 def test_a_file_of_another_run_is_refused(evaluator, tmp_path, more, told):
     """The message says what differs, and the file stays as it is."""
@@ -171,7 +176,10 @@ def test_every_changed_byte_is_refused(tmp_path, key):
         changed = bytearray(whole)
         changed[place] ^= 4
         path.write_bytes(changed)
-        with pytest.raises((CorruptedError, WrongKeyError, NotARebindFileError)), Journal(path, key) as journal:
+        with (
+            pytest.raises((CorruptedError, WrongKeyError, NotARebindFileError)),
+            Journal(path, key) as journal,
+        ):
             list(journal.read())
 
 
@@ -216,6 +224,8 @@ def test_a_parent_that_is_killed_loses_no_result(tmp_path):
     command = [sys.executable, "-c", PARENT, str(calls), str(path), str(marker)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as parent:
         lines = [parent.stdout.readline() for _ in range(3)]
+        while not marker.exists():
+            time.sleep(0.01)
         parent.send_signal(signal.SIGKILL)
     again = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
     assert again.splitlines()[:3] == [line.strip() for line in lines]
@@ -246,7 +256,10 @@ def test_an_evaluator_has_one_fingerprint_in_every_process():
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", script],
-            capture_output=True, text=True, check=True, env={**environment, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**environment, "PYTHONHASHSEED": seed},
         )
         found.add(done.stdout)
     assert len(found) == 1

@@ -150,3 +150,6 @@ def die_until(path, binding):
 
 def returns_nothing(binding):
     pass
+
+
+SHARED = Net(4)

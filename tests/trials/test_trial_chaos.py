@@ -1,0 +1,159 @@
+"""Long runs of trials under random faults: each gives one result, and nothing grows."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import rebind
+import torch
+import trial_material as material
+from torch import nn
+from trial_material import make_evaluator
+from trial_processes import marked_processes, wait_until_gone
+
+HERE = Path(__file__).parent
+NUMBERS = (2 << 20) // 8
+
+
+class Large(nn.Module):
+    """Two MiB of numbers, made from a seed."""
+
+    def __init__(self, seed):
+        super().__init__()
+        self.only = nn.Linear(1, 1)
+        self.register_buffer("numbers", numbers(seed))
+
+
+def numbers(seed):
+    return torch.randint(1 << 62, (NUMBERS,), generator=torch.Generator().manual_seed(seed))
+
+
+def answer(binding):
+    """As many bytes as came, made from them."""
+    return binding.model.numbers ^ 1
+
+
+def nothing(model, optimizers, criterion):
+    pass
+
+
+def large_evaluator():
+    model = nn.Sequential()
+    model.only = nn.Linear(1, 1)
+    optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.1)
+    return rebind.TorchEvaluator(nothing, optimizer, nn.functional.mse_loss, model=model)
+
+
+def survive(count, seed, longest):
+    """Run trials while workers are killed at random; returns how many were."""
+    pool, over, chance, killed = rebind.LocalPool(workers=2), threading.Event(), random.Random(seed), []
+
+    def kill():
+        while not over.wait(chance.uniform(0, longest)):
+            for pid in chance.sample(sorted(pool.process_ids), k=min(1, len(pool.process_ids))):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                except ProcessLookupError:
+                    continue
+
+    thread = threading.Thread(target=kill)
+    seeds = {f"t{n}": n for n in range(count)}
+    # A module and not a factory: its bytes go to the worker.
+    trials = [rebind.Trial(model=Large(n), name=name, task=answer) for name, n in seeds.items()]
+    seen = set()
+    thread.start()
+    try:
+        for result in rebind.run_trials(large_evaluator(), trials, pool, retries=20):
+            assert result.error is None, result.error
+            assert 1 <= result.attempts <= 21
+            assert torch.equal(result.value, numbers(seeds[result.name]) ^ 1)
+            seen.add(result.name)
+    finally:
+        over.set()
+        thread.join()
+    assert seen == seeds.keys()
+    return len(killed)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(6))
+def test_400_trials_with_2_mib_each_way_survive_kills_at_random(seed):
+    """400 of 400, byte-exact, each begun at most 1 + retries times."""
+    assert survive(count=400, seed=seed, longest=4.0)
+
+
+def memory():
+    gc.collect()
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+FAULTY = {
+    "raises": rebind.TrialFailedError,
+    "raises_unpicklable": rebind.TrialFailedError,
+    "returns_unpicklable": rebind.UnpicklableResultError,
+    "returns_what_fails_to_unpickle": rebind.UnpicklableResultError,
+    "exits": rebind.WorkerDiedError,
+    "is_killed": rebind.WorkerDiedError,
+    "segfaults": rebind.WorkerDiedError,
+}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_2000_trials_with_faults_in_a_tenth_are_all_accounted_for_in_flat_memory():
+    """Each fault is its own trial's, in any order, and this process does not grow."""
+    chance = random.Random(11)
+    plan = {f"t{n}": chance.choice([*FAULTY]) if chance.random() < 0.1 else None for n in range(2000)}
+    trials = [
+        rebind.Trial(
+            model=material.Net, name=name, task=getattr(material, fault) if fault else rebind.evaluate
+        )
+        for name, fault in plan.items()
+    ]
+    seen, early = {}, None
+    results = rebind.run_trials(make_evaluator(), trials, rebind.LocalPool(workers=2), retries=0)
+    for result in results:
+        seen[result.name] = type(result.error)
+        if len(seen) == 300:
+            early = memory()
+    assert seen == {name: FAULTY.get(fault, type(None)) for name, fault in plan.items()}
+    assert memory() - early < 40, "MiB"
+
+
+PARENT = """
+import sys, rebind, trial_material as m
+trials = [rebind.Trial(model=m.Net, name="quick", task=rebind.evaluate)]
+trials += [rebind.Trial(model=m.SHARED, name=f"hangs {n}", task=m.hangs) for n in range(2)]
+with rebind.LocalPool(workers=2) as pool:
+    results = rebind.run_trials(m.make_evaluator(), trials[: 1 if sys.argv[1] == "idle" else 3], pool)
+    next(results)
+    print("ready", flush=True)
+    sys.stdin.readline() if sys.argv[1] == "idle" else next(results)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_a_parent_that_is_killed_leaves_no_worker_and_no_shared_memory(state):
+    """In the midst of a run or after it: the kernel frees everything with it."""
+    before = marked_processes(), set(Path("/dev/shm").glob("rebind-*"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+    command = [sys.executable, "-c", PARENT, state]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout.readline() == b"ready\n"
+        workers = marked_processes() - before[0] - {parent.pid}
+        assert workers
+        parent.kill()
+    assert not wait_until_gone(workers)
+    assert set(Path("/dev/shm").glob("rebind-*")) == before[1]
