@@ -8,15 +8,16 @@ empty trial, and the start of a pool against `concurrent.futures` with spawn.
 
 from __future__ import annotations
 
-import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -206,8 +207,70 @@ def make(context):
 
 def pool_starts(folder: str, repeats: int = 5) -> dict[str, float]:
     """Seconds until two fresh workers have each done a job with torch; medians, taken in turns."""
-    from pathlib import Path
+    Path(folder, "start_job.py").write_text(START_JOB)
+    seconds: dict[str, list[float]] = {name: [] for name in START}
+    for _ in range(repeats):
+        for name, script in START.items():
+            path = Path(folder, f"{name.replace('.', '_')}_start.py")
+            path.write_text(script)
+            done = subprocess.run(  # noqa: S603 - our own script
+                [sys.executable, str(path)], capture_output=True, text=True, check=True
+            )
+            seconds[name].append(float(done.stdout))
+    return {name: statistics.median(found) for name, found in seconds.items()}
 
+
+def measurements(evaluator: Any, count: int) -> Iterator[tuple[str, float]]:
+    """Every way in turn, those that are installed."""
+    yield "rebind LocalPool", rebind_trials(evaluator, count, rebind.LocalPool(WORKERS))
+    if find_spec("distributed"):
+        yield from with_dask(evaluator, count).items()
+    if find_spec("ray"):
+        yield from with_ray(evaluator, count).items()
+    if find_spec("loky"):
+        yield "loky", with_loky(evaluator, count)
+    if find_spec("joblib"):
+        yield "joblib", with_joblib(evaluator, count)
+    yield "concurrent.futures", with_futures(evaluator, count)
+
+
+def main(mib: int = 100, count: int = 100) -> None:
+    """Measure everything and print each figure as it comes, with its ratio to the first."""
+    print(f"{count} trials of an evaluator with {mib} MiB on {WORKERS} workers", flush=True)
+    own = None
+    for name, seconds in measurements(make_evaluator(mib), count):
+        own = own or seconds
+        print(f"  {name:26} {seconds:8.3f} s   {seconds / own:7.1f} x", flush=True)
+    print(f"empty trial: {empty_trial():.2f} ms", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        starts = pool_starts(folder)
+    ratio = starts["rebind"] / starts["concurrent.futures"]
+    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in starts.items())
+    print(f"start of two workers with torch: {told}; ratio {ratio:.2f}")
+
+
+if __name__ == '__main__':\n"
+        "    t = time.perf_counter(); p = P(2, mp_context=g('spawn')); "
+        "list(p.map(start_job.job, range(2))); print(time.perf_counter() - t); p.shutdown()\n"
+    ),
+    "rebind": (
+        "import time; import torch; from rebind.runtime.pools import *\n"
+        "p = LocalPool(2); t = time.perf_counter(); p.start(Briefing('start_job:make'), 2)\n"
+        "for n in range(2): p.submit(Job(n, b''))\n"
+        "p.next_outcome(); p.next_outcome(); print(time.perf_counter() - t); p.close()\n"
+    ),
+}
+START_JOB = """
+import torch
+def job(n):
+    return float(torch.ones(1))
+def make(context):
+    return lambda payload, files: str(job(0)).encode()
+"""
+
+
+def pool_starts(folder: str, repeats: int = 5) -> dict[str, float]:
+    """Seconds until two fresh workers have each done a job with torch; medians, taken in turns."""
     Path(folder, "start_job.py").write_text(START_JOB)
     seconds: dict[str, list[float]] = {name: [] for name in START}
     for _ in range(repeats):
