@@ -1,12 +1,12 @@
 """What a file costs: saving, loading and memory beside torch, safetensors and cloudpickle, in the same run.
 
-    python benchmarks/container.py [--folder DIR] [--largest MIB]
+    python benchmarks/container.py [--folder DIR] [--smallest MIB] [--largest MIB]
 
-An evaluator whose dummy input is one tensor of 1 KiB to 1 GiB is saved and loaded; the others write and read
-that tensor alone (cloudpickle: the evaluator). The contestants take turns, so that whatever else happens on the
-machine happens to all of them, and the medians of their times are compared. Memory is measured in a fresh
-process for each: the most of its own memory (anonymous pages, not the page cache) that it needed on top of what
-it had before. Files are read from the page cache.
+An evaluator whose dummy input is one tensor of 1 KiB to 1 GiB is saved and loaded; the others write and
+read that tensor alone (cloudpickle: the evaluator). The contestants take turns, so that whatever else
+happens on the machine happens to all of them, and the medians of their times are compared. Memory is
+measured in a fresh process for each: the most of its own memory (anonymous pages, not the page cache)
+that it needed on top of what it had before. Files are read from the page cache.
 """
 
 from __future__ import annotations
@@ -24,23 +24,25 @@ from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import rebind
 import safetensors.torch
 import torch
 from rich.console import Console
 from rich.table import Table
 
+import rebind
+
 KIB, MIB = 1 << 10, 1 << 20
 SIZES = {"1 KiB": (KIB, 201), "1 MiB": (MIB, 101), "100 MiB": (100 * MIB, 15), "1 GiB": (1024 * MIB, 5)}
 Work = Callable[[], object]
+Times = dict[str, dict[str, float]]
 
 
 def evaluator_of(tensor: torch.Tensor) -> rebind.TorchEvaluator:
     """An evaluator with this dummy input, and with code, as most have."""
     scale = 1.0
 
-    def train(model: Any, optimizers: Any, criterion: Any) -> float:
-        return scale
+    def train(model: Any, optimizers: Any, criterion: Any) -> Any:
+        return criterion(model, optimizers) * scale
 
     model = torch.nn.Linear(2, 1)
     optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.1, momentum=0.9)
@@ -74,20 +76,23 @@ def undump(path: Path) -> object:
 def savers(evaluator: rebind.TorchEvaluator, folder: Path) -> dict[str, Work]:
     """How each writes its file."""
     tensor = evaluator.dummy_input
-    path = {name: folder / name for name in ("rebind", "safetensors", "torch", "cloudpickle")}
-    plain: dict[str, Work] = {
-        "rebind": lambda: rebind.save(evaluator, path["rebind"], durable=False),
-        "safetensors": lambda: safetensors.torch.save_file({"x": tensor}, path["safetensors"]),
-        "torch.save": lambda: torch.save({"x": tensor}, path["torch"]),
-        "cloudpickle": lambda: dump(evaluator, path["cloudpickle"]),
+    return {
+        "rebind": lambda: rebind.save(evaluator, folder / "rebind", durable=False),
+        "safetensors": lambda: safetensors.torch.save_file({"x": tensor}, folder / "safetensors"),
+        "torch.save": lambda: torch.save({"x": tensor}, folder / "torch"),
+        "cloudpickle": lambda: dump(evaluator, folder / "cloudpickle"),
     }
-    durable: dict[str, Work] = {
-        "rebind, on disk": lambda: rebind.save(evaluator, path["rebind"]),
+
+
+def durable_savers(evaluator: rebind.TorchEvaluator, folder: Path) -> dict[str, Work]:
+    """Rebind as it saves if nothing else is said, and the other one with the same care."""
+    content = {"x": evaluator.dummy_input}
+    return {
+        "rebind, on disk": lambda: rebind.save(evaluator, folder / "rebind"),
         "safetensors, on disk": lambda: atomically(
-            lambda new: safetensors.torch.save_file({"x": tensor}, new), path["safetensors"]
+            lambda new: safetensors.torch.save_file(content, new), folder / "safetensors"
         ),
     }
-    return plain | durable
 
 
 def loaders(folder: Path) -> dict[str, Work]:
@@ -104,11 +109,16 @@ def loaders(folder: Path) -> dict[str, Work]:
     }
 
 
-def medians(contestants: dict[str, Work], repeats: int) -> dict[str, float]:
-    """The median of each contestant's times, in seconds. They take turns, after one round that does not count."""
+def medians(contestants: dict[str, Work], repeats: int, *, from_synced: bool = False) -> dict[str, float]:
+    """The median of each contestant's times, in seconds. They take turns; the first round does not count.
+
+    With `from_synced`, each starts with nothing left to write from those before it.
+    """
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(repeats + 1):
         for name, work in contestants.items():
+            if from_synced:
+                os.sync()
             started = time.perf_counter()
             result = work()
             times[name].append(time.perf_counter() - started)
@@ -149,7 +159,8 @@ def peak_memory(side: str, name: str, size: int, folder: Path) -> int:
     )
     process.start()
     theirs.close()
-    before = peak = ours.recv()
+    before: int = ours.recv()
+    peak = before
     ours.send("go")
     while not ours.poll(0.001):
         peak = max(peak, own_memory(process.pid or "self"))
@@ -201,14 +212,14 @@ def verdicts(
 def main() -> int:
     """Measure, and print the tables and what they mean; the exit code counts the promises that do not hold."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--folder", type=Path, help="where to write; the folder for temporary files, if not given"
-    )
-    parser.add_argument("--largest", type=int, default=1024, help="in MiB")
+    parser.add_argument("--folder", type=Path, help="where to write; among temporary files, if not given")
+    parser.add_argument("--smallest", type=float, default=0, help="in MiB")
+    parser.add_argument("--largest", type=float, default=1024, help="in MiB")
     options = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     console = Console(width=110, highlight=False)
-    saving, loading = {}, {}
+    saving: Times = {}
+    loading: Times = {}
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         (folder / "warm").mkdir()
@@ -216,10 +227,13 @@ def main() -> int:
             f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, in {folder.parent}\n"
         )
         for size, (count, repeats) in SIZES.items():
-            if count > options.largest * MIB:
+            if not options.smallest * MIB <= count <= options.largest * MIB:
                 continue
             evaluator = evaluator_of(torch.randint(0, 256, (count,), dtype=torch.uint8))
             saving[size] = medians(savers(evaluator, folder), repeats)
+            durable = durable_savers(evaluator, folder)
+            saving[size] |= medians(durable, min(repeats, 15), from_synced=True)
+            del durable
             del evaluator
             loading[size] = medians(loaders(folder), repeats)
             for side, times in (("save", saving[size]), ("load", loading[size])):

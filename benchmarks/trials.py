@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rebind
 import torch
 from torch import nn
+
+import rebind
 
 WORKERS = 2
 
@@ -247,73 +248,6 @@ def main(mib: int = 100, count: int = 100) -> None:
     ratio = starts["rebind"] / starts["concurrent.futures"]
     told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in starts.items())
     print(f"start of two workers with torch: {told}; ratio {ratio:.2f}")
-
-
-if __name__ == '__main__':\n"
-        "    t = time.perf_counter(); p = P(2, mp_context=g('spawn')); "
-        "list(p.map(start_job.job, range(2))); print(time.perf_counter() - t); p.shutdown()\n"
-    ),
-    "rebind": (
-        "import time; import torch; from rebind.runtime.pools import *\n"
-        "p = LocalPool(2); t = time.perf_counter(); p.start(Briefing('start_job:make'), 2)\n"
-        "for n in range(2): p.submit(Job(n, b''))\n"
-        "p.next_outcome(); p.next_outcome(); print(time.perf_counter() - t); p.close()\n"
-    ),
-}
-START_JOB = """
-import torch
-def job(n):
-    return float(torch.ones(1))
-def make(context):
-    return lambda payload, files: str(job(0)).encode()
-"""
-
-
-def pool_starts(folder: str, repeats: int = 5) -> dict[str, float]:
-    """Seconds until two fresh workers have each done a job with torch; medians, taken in turns."""
-    Path(folder, "start_job.py").write_text(START_JOB)
-    seconds: dict[str, list[float]] = {name: [] for name in START}
-    for _ in range(repeats):
-        for name, script in START.items():
-            path = Path(folder, f"{name.replace('.', '_')}_start.py")
-            path.write_text(script)
-            done = subprocess.run(  # noqa: S603 - our own script
-                [sys.executable, str(path)], capture_output=True, text=True, check=True
-            )
-            seconds[name].append(float(done.stdout))
-    return {name: statistics.median(found) for name, found in seconds.items()}
-
-
-def main(mib: int = 100, count: int = 100) -> None:
-    """Measure everything and print it, with ratios."""
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder:
-        starts = pool_starts(folder)
-    empty = empty_trial()
-    evaluator = make_evaluator(mib)
-    found = {"rebind LocalPool": rebind_trials(evaluator, count, rebind.LocalPool(WORKERS))}
-    others = {
-        "loky": ("loky", with_loky),
-        "joblib": ("joblib", with_joblib),
-        "concurrent.futures": ("concurrent", with_futures),
-    }
-    if find_spec("distributed"):
-        found |= with_dask(evaluator, count)
-    if find_spec("ray"):
-        found |= with_ray(evaluator, count)
-    for name, (module, measure) in others.items():
-        if find_spec(module):
-            found[name] = measure(evaluator, count)
-    own = found["rebind LocalPool"]
-    print(f"{count} trials of an evaluator with {mib} MiB on {WORKERS} workers")
-    for name, seconds in sorted(found.items(), key=lambda item: item[1]):
-        print(f"  {name:26} {seconds:8.3f} s   {seconds / own:7.1f} x")
-    print(f"empty trial: {empty:.2f} ms")
-    ratio = starts["rebind"] / starts["concurrent.futures"]
-    told = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in starts.items())
-    print(f"start of two workers with torch: {told}; ratio {ratio:.2f}")
-    print(json.dumps({"trials": found, "empty_ms": empty, "start": starts}))
 
 
 if __name__ == "__main__":

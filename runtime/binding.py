@@ -326,8 +326,8 @@ class Binding(Patchable):
         """Go on from where `state_dict` was taken, to the bit.
 
         Raises:
-            BindError: The state is of another model, other optimizers, schedulers or shapes, or the binding is
-                closed or training. Nothing has changed then.
+            BindError: The state is of another model, other optimizers, schedulers or shapes, or the binding
+                is closed or training. Nothing has changed then.
         """
         self._require_open()
         self._require_idle("set to another state")

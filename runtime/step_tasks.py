@@ -43,8 +43,8 @@ class StepTasks:
     Of several tasks the last one is outermost: it runs first before a step, and last after it. Whoever
     watches the steps is asked before the first task, so that no task runs for a step that is not made.
 
-    torch hooks the step of each class, so where an optimizer's own step calls that of its base class, hooks run
-    for both. Only the outermost of them is a step here.
+    torch hooks the step of each class, so where an optimizer's own step calls that of its base class, hooks
+    run for both. Only the outermost of them is a step here.
 
     Args:
         optimizer: The optimizer. Nothing is registered on it before there is a task or a watcher.

@@ -27,7 +27,10 @@ def current_versions() -> dict[str, str]:
     """The versions that every manifest names."""
     return {
         "python": platform.python_version(),
-        **{name: current_version(name) or "unknown" for name in ("rebind", "torch", "cloudpickle", "pydantic")},
+        **{
+            name: current_version(name) or "unknown"
+            for name in ("rebind", "torch", "cloudpickle", "pydantic")
+        },
     }
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 from cli_material import KEY, declared, with_code
+
 from rebind.runtime.cli import main
 from rebind.serialization import save
 

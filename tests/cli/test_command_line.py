@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from rebind.runtime.cli import demo
 from rebind.runtime.cli.outcomes import CODES
 from rebind.serialization import SigningKey

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from cli_material import KEY, declared, with_code
+
 from rebind.serialization import save
 
 

@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from cli_material import KEY, declared
+
 from rebind.serialization import SigningKey, inspect, pack, save
 
 

@@ -9,10 +9,10 @@ import sys
 import time
 
 import pytest
-import rebind
 import test_crash_table as table
 from trial_material import Net, make_evaluator
 
+import rebind
 
 QUIET = {"n_workers": 0, "dashboard_address": None, "host": "127.0.0.1", "silence_logs": 50}
 

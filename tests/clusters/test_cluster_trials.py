@@ -10,13 +10,14 @@ import threading
 from functools import partial
 
 import pytest
-import rebind
 import test_run_trials as local
 import torch
 import trial_material as material
 from conftest import job_processes
-from rebind.runtime.pools import Briefing, Fate, Job
 from trial_material import Net, make_evaluator
+
+import rebind
+from rebind.runtime.pools import Briefing, Fate, Job
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+
 from rebind import TorchEvaluator
 from rebind.serialization import dumps, pack
 

@@ -1,8 +1,9 @@
 """A small model, its evaluator, and the same loop as a user writes it; the oracle of the tests here."""
 
 import torch
-from rebind import TorchEvaluator, bind, trace
 from torch import nn
+
+from rebind import TorchEvaluator, bind, trace
 
 BATCHES = [torch.sin(torch.arange(8.0) + number).view(4, 2) for number in range(16)]
 TARGETS = [batch.sum(1, keepdim=True) for batch in BATCHES]

@@ -17,6 +17,7 @@ from patch_material import (
     train,
     train_on,
 )
+
 from rebind import BindError, TrainingError
 
 
@@ -180,7 +181,7 @@ def test_a_loop_that_catches_exceptions_does_not_swallow_the_end():
                 optimizers.zero_grad()
                 criterion(model(x), y).backward()
                 optimizers.step()
-            except Exception:  # noqa: BLE001, S112 - as users write it
+            except Exception:
                 continue
             finally:
                 ended.append(1)
@@ -198,7 +199,7 @@ def test_a_loop_that_catches_everything_makes_no_step_too_many():
                 optimizers.zero_grad()
                 criterion(model(x), y).backward()
                 optimizers.step()
-            except BaseException:  # noqa: BLE001, S112 - as some users write it
+            except BaseException:
                 continue
 
     with bound(net().eval(), stubborn) as binding:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from patch_material import bound
+
 from rebind import Evaluation, EvaluationError
 
 

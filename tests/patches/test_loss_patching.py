@@ -20,8 +20,9 @@ from patch_material import (
     net,
     steps_by_hand,
 )
-from rebind import TrainingError, bind
 from torch import nn
+
+from rebind import TrainingError, bind
 
 
 def test_a_penalty_added_by_a_patch_trains_as_one_written_by_hand():
@@ -119,8 +120,8 @@ def test_a_patch_gets_what_the_criterion_got_as_far_as_it_asks():
     assert seen[3] == (2.0,)
 
 
-Named = collections.namedtuple("Named", ["logits", "loss"])  # noqa: PYI024 - both kinds are in use
-Typed = typing.NamedTuple("Typed", [("loss", torch.Tensor), ("more", int)])  # noqa: UP014 - likewise
+Named = collections.namedtuple("Named", ["logits", "loss"])
+Typed = typing.NamedTuple("Typed", [("loss", torch.Tensor), ("more", int)])
 
 
 @dataclasses.dataclass

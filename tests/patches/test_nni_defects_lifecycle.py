@@ -9,13 +9,14 @@ import sys
 import weakref
 
 import pytest
-import rebind
 import torch
 from patch_material import assert_same, bound, evaluator_of, mse, net, sgd, train, train_on
 from pydantic import ValidationError
+from torch import nn
+
+import rebind
 from rebind import BindError, TorchEvaluator, bind, trace
 from rebind.testing import assert_pristine
-from torch import nn
 
 
 def test_25_validation_holds_under_python_minus_o():

@@ -9,9 +9,10 @@ import weakref
 import pytest
 import torch
 from patch_material import BATCHES, TARGETS, bound, mse, net, train
+from torch import nn
+
 from rebind import BindError, TrainingError
 from rebind.testing import assert_pristine
-from torch import nn
 
 
 def outputs_of(count, path="fc1"):
@@ -114,7 +115,7 @@ def test_collections_hold_no_more_than_they_keep():
 def test_containers_are_kept_as_what_they_are():
     from transformers.modeling_outputs import BaseModelOutput
 
-    Pair = collections.namedtuple("Pair", "first second")  # noqa: PYI024 - made as users make it
+    Pair = collections.namedtuple("Pair", "first second")
     given = [
         (torch.ones(1, requires_grad=True) * 2, "text"),
         {"a": torch.ones(1, requires_grad=True) * 2},

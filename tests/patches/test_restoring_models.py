@@ -3,10 +3,11 @@
 import pytest
 import torch
 from patch_material import BATCHES, bound, evaluator_of, net, train, train_on
-from rebind import BindError, bind, trace
-from rebind.testing import assert_pristine
 from torch import nn
 from torch.nn.utils import prune
+
+from rebind import BindError, bind, trace
+from rebind.testing import assert_pristine
 
 
 def everything(binding):

@@ -5,8 +5,9 @@ import io
 import pytest
 import torch
 from patch_material import Net, assert_same, bound, evaluator_of, net, train
-from rebind import BindError, bind
 from torch import nn
+
+from rebind import BindError, bind
 
 SCHEDULES = {
     "none": None,

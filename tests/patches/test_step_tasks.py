@@ -17,6 +17,7 @@ from patch_material import (
     steps_by_hand,
     train,
 )
+
 from rebind import TorchEvaluator, TrainingError, bind, trace
 
 

@@ -9,6 +9,7 @@ import threading
 import pytest
 import torch
 from patch_material import BATCHES, TARGETS, bound, mse, train_on
+
 from rebind import BindError
 
 
@@ -82,7 +83,7 @@ with bound() as binding:
 def on_a_terminal(progress):
     """Run a training on a pseudo-terminal, and give what it wrote there."""
     ours, theirs = pty.openpty()
-    code = SCRIPT.format(folder=os.path.dirname(__file__), progress=progress)  # noqa: PTH120 - a string
+    code = SCRIPT.format(folder=os.path.dirname(__file__), progress=progress)
     written = []
 
     def read():

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import saving_process
 import torch
+
 from rebind.evaluator_schema.errors import NotSerializableError, SaveError
 from rebind.serialization import pack, pack_file, unpack, unpack_file
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rebind.evaluator_schema.errors import (
     EnvironmentMismatchError,
     InvalidPayloadError,

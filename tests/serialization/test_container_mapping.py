@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rebind.evaluator_schema.errors import CorruptedError, NotARebindFileError, TruncatedError
 from rebind.serialization import inspect, pack, pack_file, unpack, unpack_file
 

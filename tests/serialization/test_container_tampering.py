@@ -5,6 +5,7 @@ from __future__ import annotations
 import damage
 import pytest
 import torch
+
 from rebind.evaluator_schema.errors import (
     CorruptedError,
     NotARebindFileError,

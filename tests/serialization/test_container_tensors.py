@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from rebind.serialization import inspect, pack, pack_file, unpack, unpack_file
 
 KINDS = [

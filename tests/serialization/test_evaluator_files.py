@@ -11,6 +11,7 @@ from pathlib import Path
 import importable_parts
 import pytest
 import torch
+
 from rebind import TorchEvaluator, trace
 from rebind.evaluator_schema.errors import (
     InvalidPayloadError,

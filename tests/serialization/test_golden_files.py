@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from rebind.evaluator_schema.errors import EnvironmentMismatchError
 from rebind.serialization import inspect, load, unpack_file, verify
 from rebind.serialization.format import FORMAT, READABLE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from rebind.evaluator_schema.errors import NotSerializableError
 from rebind.serialization import Manifest, SigningKey, inspect, pack, pack_file
 

@@ -8,6 +8,7 @@ import pickle
 import stat
 
 import pytest
+
 from rebind.evaluator_schema.errors import (
     CorruptedError,
     InvalidKeyError,

@@ -8,6 +8,8 @@ import signal
 import time
 
 import pytest
+from trial_material import Net, make_evaluator
+
 import rebind
 from rebind.evaluator_schema.errors import (
     TrialFailedError,
@@ -16,7 +18,6 @@ from rebind.evaluator_schema.errors import (
     UnpicklableTrialError,
     WorkerDiedError,
 )
-from trial_material import Net, make_evaluator
 
 
 def end(how):

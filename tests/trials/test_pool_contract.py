@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from rebind.evaluator_schema.errors import TrialError
 from rebind.runtime.pools import Briefing, Fate, Job, LocalPool, SerialPool
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
 from rebind.runtime.pools.dispatch import Brief, Dispatcher, Kill, Report, Send, Start
 from rebind.runtime.pools.pool import Fate, Job
 

@@ -14,9 +14,10 @@ import threading
 from pathlib import Path
 
 import pytest
+from trial_processes import marked_processes, wait_until_gone
+
 from rebind.evaluator_schema.errors import WorkerDiedError
 from rebind.runtime.pools import Briefing, Fate, Job, LocalPool
-from trial_processes import marked_processes, wait_until_gone
 
 HERE = Path(__file__).parent
 

@@ -6,6 +6,7 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from rebind.runtime.pools.frames import Channel, Frame, Inbox, send
 
 headers = st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3)

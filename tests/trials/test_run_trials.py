@@ -10,9 +10,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import rebind
 import torch
 import trial_material as material
+from trial_material import Net, make_evaluator
+from trial_processes import wait_until_gone
+
+import rebind
 from rebind.evaluator_schema.errors import (
     NotSerializableError,
     TrialError,
@@ -24,8 +27,6 @@ from rebind.evaluator_schema.errors import (
 )
 from rebind.runtime.faults import RemoteTraceback
 from rebind.runtime.shelf import Shelf
-from trial_material import Net, make_evaluator
-from trial_processes import wait_until_gone
 
 POOLS = {"serial": rebind.SerialPool, "local": lambda: rebind.LocalPool(workers=2)}
 SHARED = Net(4)

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import rebind
 import torch
 import trial_material as material
 from hypothesis import given
 from hypothesis import strategies as st
+from trial_material import Net, make_evaluator
+
+import rebind
 from rebind.evaluator_schema.errors import (
     CorruptedError,
     NotARebindFileError,
@@ -25,7 +27,6 @@ from rebind.evaluator_schema.errors import (
 )
 from rebind.runtime.fingerprint import fingerprint
 from rebind.runtime.journal import Journal
-from trial_material import Net, make_evaluator
 
 KEY = rebind.SigningKey("results", b"k" * 32)
 

@@ -12,12 +12,13 @@ import threading
 from pathlib import Path
 
 import pytest
-import rebind
 import torch
 import trial_material as material
 from torch import nn
 from trial_material import make_evaluator
 from trial_processes import marked_processes, wait_until_gone
+
+import rebind
 
 HERE = Path(__file__).parent
 NUMBERS = (2 << 20) // 8

@@ -9,14 +9,15 @@ import types
 from pathlib import Path
 
 import pytest
-import rebind
 import torch
 import trial_material as material
+from trial_material import Net, make_evaluator
+from trial_processes import marked_processes, wait_until_gone
+
+import rebind
 from rebind.runtime.results import TrialResult
 from rebind.runtime.scoreboard import Marker, Scoreboard
 from rebind.runtime.trial_logging import trial_named
-from trial_material import Net, make_evaluator
-from trial_processes import marked_processes, wait_until_gone
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -5,14 +5,15 @@ import io
 import sys
 
 import pytest
-import rebind
 from pydantic import ValidationError
+from torch import nn
+from trial_material import Net, evaluate_only
+
+import rebind
 from rebind.evaluator_schema.errors import TrialError, TrialFailedError
 from rebind.runtime.progress import showing
 from rebind.runtime.results import Results, TrialResult
 from rebind.runtime.trials import run_trials
-from torch import nn
-from trial_material import Net, evaluate_only
 
 
 def results_of(*results):

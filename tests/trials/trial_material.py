@@ -10,9 +10,10 @@ import sys
 import time
 
 import numpy as np
-import rebind
 import torch
 from torch import nn
+
+import rebind
 
 
 class Net(nn.Module):
