@@ -63,8 +63,7 @@ class Draft:
 
     def to_bytes(self) -> bytes:
         """The file in memory, joined once."""
-        digests = [digest(entry.pieces()) for entry in self._entries]
-        return b"".join((self._header(digests), *self._pieces()))
+        return b"".join((self._header(self._digests()), *self._pieces()))
 
     def write(self, file: IO[bytes]) -> None:
         """The file straight from the memory of its entries, which is digested while it is written.
@@ -73,15 +72,18 @@ class Draft:
         has none.
         """
         if self._manifest.data_bytes < THREADED_FROM_BYTES:
-            file.write(self.to_bytes())
+            file.writelines((self._header(self._digests()), *self._pieces()))
             return
         with ThreadPoolExecutor(1, thread_name_prefix="rebind-digest") as pool:
-            digests = pool.submit(lambda: [digest(entry.pieces(), threads=False) for entry in self._entries])
+            digests = pool.submit(self._digests, threads=False)
             file.seek(len(self._header([NO_DIGEST] * len(self._entries))))
             for piece in self._pieces():
                 file.write(piece)
             file.seek(0)
             file.write(self._header(digests.result()))
+
+    def _digests(self, *, threads: bool = True) -> list[str]:
+        return [digest(entry.pieces(), threads=threads) for entry in self._entries]
 
     def _pieces(self) -> Iterator[bytes | memoryview]:
         return (piece for entry in self._entries for piece in entry.pieces())
