@@ -63,7 +63,7 @@ def main() -> None:
         number=20,
     )
     print(
-        f"creating an evaluator: {small:.0f} us; with a SequentialLR of two: {nested:.0f} us (1,000 us at most)"
+        f"creating an evaluator: {small:.0f} us; with a SequentialLR of two: {nested:.0f} us (1,000 at most)"
     )
 
 

@@ -17,9 +17,10 @@ from importlib.util import find_spec
 from typing import Any
 
 import torch
+from torch import nn
+
 from rebind import TorchEvaluator, bind, trace
 from rebind.runtime.reinitialise import reinitialise
-from torch import nn
 
 SIZES = (10, 1_000, 10_000, 100_000)
 REPEATS = 9

@@ -21,7 +21,7 @@ def renames(recorded: Iterable[str], known: Mapping[str, object], rename: Rename
         rename: What the caller told. Of pairs, the first whose pattern is found in a name counts.
 
     Raises:
-        BindError: A mapping names what neither was recorded nor is in the model, or `rename` is nothing of the kind.
+        BindError: A mapping names what neither was recorded nor is in the model, or `rename` is neither.
         MissingParametersError: A new name is not in the model.
     """
     if rename is None:

@@ -95,7 +95,9 @@ def test_a_closure_a_lambda_and_a_function_ship_to_a_worker():
     model = network(8, seed=0)
     for function in (closure, lambda model: 0.5, accuracy):
         evaluator = TorchEvaluator(train, sgd(model, trace), F.cross_entropy, evaluating_func=function)
-        (result,) = run_trials(evaluator, [Trial(model=model, task=rebind.evaluate)], pool=LocalPool(workers=1))
+        (result,) = run_trials(
+            evaluator, [Trial(model=model, task=rebind.evaluate)], pool=LocalPool(workers=1)
+        )
         assert result.error is None, result.error
         assert result.score == pytest.approx(float(function(model.train())))
 
@@ -120,7 +122,9 @@ def test_a_saved_evaluator_is_equal_and_binds_to_a_narrower_model(tmp_path):
     """The file gives back an equal evaluator, which trains what is left of a pruned model."""
     key = b"0123456789abcdef" * 2
     model = network(16, seed=0)
-    evaluator = TorchEvaluator(train, adamw(model, trace), F.cross_entropy, evaluating_func=accuracy, model=model)
+    evaluator = TorchEvaluator(
+        train, adamw(model, trace), F.cross_entropy, evaluating_func=accuracy, model=model
+    )
     rebind.save(evaluator, tmp_path / "evaluator.rebind", key=key)
     loaded = rebind.load(tmp_path / "evaluator.rebind", key=key)
     assert loaded == evaluator

@@ -6,8 +6,9 @@ import copy
 import gc
 
 import torch
-from rebind import TorchEvaluator, bind, dumps, loads, trace
 from torch import nn
+
+from rebind import TorchEvaluator, bind, dumps, loads, trace
 
 
 class Net(nn.Module):

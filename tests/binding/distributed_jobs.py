@@ -6,11 +6,12 @@ import copy
 import sys
 import warnings
 
-import rebind
 import torch
 import torch.distributed as dist
 from binding_material import RECORDED, by_hand, net, record, run
 from torch import nn
+
+import rebind
 
 
 def data_parallel(model):

@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import rebind
 from binding_material import net, record
+
+import rebind
 
 _JOBS = Path(__file__).with_name("distributed_jobs.py")
 

@@ -7,8 +7,9 @@ import torch
 from binding_material import net
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rebind.runtime.inventory import Inventory
 from torch import nn
+
+from rebind.runtime.inventory import Inventory
 
 
 @st.composite

@@ -7,8 +7,9 @@ import copy
 import pytest
 import torch
 from binding_material import RECORDED, data, net, record
-from rebind import BindError, TorchEvaluator, bind, trace
 from torch import nn
+
+from rebind import BindError, TorchEvaluator, bind, trace
 
 
 def scaled_net():

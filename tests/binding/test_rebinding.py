@@ -8,9 +8,10 @@ import math
 import pytest
 import torch
 from binding_material import assert_equal_models, data, net, record, run, shipped
-from rebind import BindError, MissingParametersError, TorchEvaluator, bind, trace
 from torch import nn
 from torch.nn.utils import parametrize, prune
+
+from rebind import BindError, MissingParametersError, TorchEvaluator, bind, trace
 
 KEPT = [5, 0, 2]
 KEPT_OF = {

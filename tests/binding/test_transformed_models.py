@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from binding_material import RECORDED, Net, assert_binds_like_by_hand, net, record, shipped, tensors
-from rebind import BindError, MissingParametersError, bind
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, prune
+
+from rebind import BindError, MissingParametersError, bind
 
 
 def named(**changed):

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rebind import trace
 from torch import optim
 from torch.optim import Optimizer
+
+from rebind import trace
 
 
 class Decayed(optim.SGD):

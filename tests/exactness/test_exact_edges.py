@@ -5,16 +5,17 @@ import copy
 import functools
 
 import pytest
-import rebind
 import torch
 from pydantic import ValidationError
-from rebind import TorchEvaluator, construction_of, trace
-from rebind.testing import assert_reinitialises_exactly
-from rebind.testing.loops import train
 from torch import nn
 from torch.optim import SGD, Adam
 from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import AveragedModel
+
+import rebind
+from rebind import TorchEvaluator, construction_of, trace
+from rebind.testing import assert_reinitialises_exactly
+from rebind.testing.loops import train
 
 mse = nn.functional.mse_loss
 

@@ -3,10 +3,11 @@
 import copy
 
 import pytest
-import rebind
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import rebind
 from rebind.testing import (
     assert_pristine,
     assert_reinitialises_exactly,

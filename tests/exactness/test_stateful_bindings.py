@@ -3,11 +3,12 @@
 import contextlib
 
 import pytest
-import rebind
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
+
+import rebind
 from rebind.testing import construct_directly, evaluators, models
 from rebind.testing.checks import assert_pristine
 from rebind.testing.curves import step_once

@@ -6,6 +6,7 @@ import textwrap
 
 import pytest
 import torch
+
 from rebind.testing import Generated, assert_pristine, renames
 from rebind.testing.generated import Plan
 

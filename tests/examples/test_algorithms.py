@@ -1,4 +1,4 @@
-"""Each algorithm against a plain version written without the library: the same weights and masks, to the bit."""
+"""Each algorithm against a plain version without the library: the same weights and masks, to the bit."""
 
 import sys
 from pathlib import Path

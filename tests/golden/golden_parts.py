@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from rebind import TorchEvaluator, trace
 from rebind.serialization import SigningKey
 

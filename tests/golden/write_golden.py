@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cloudpickle
 import golden_parts as parts
+
 from rebind.serialization import pack_file, save
 from rebind.serialization.format import FORMAT
 

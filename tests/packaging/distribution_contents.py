@@ -17,7 +17,8 @@ def main(folder):
     assert inside >= ROOMS, f"the wheel lacks {ROOMS - inside}"
     strangers = inside - ROOMS - {"testing"}
     assert not strangers, f"the wheel holds {sorted(strangers)} under rebind/"
-    sources = {Path(name).parts[1] for name in tarfile.open(sdist).getnames() if len(Path(name).parts) > 1}
+    with tarfile.open(sdist) as archive:
+        sources = {Path(name).parts[1] for name in archive.getnames() if len(Path(name).parts) > 1}
     assert sources >= ROOMS | {"LICENSE", "README.md", "pyproject.toml"}, sorted(sources)
     print(f"{wheel.name} and {sdist.name} hold what they should")
 

@@ -121,7 +121,11 @@ def test_a_patch_gets_what_the_criterion_got_as_far_as_it_asks():
 
 
 Named = collections.namedtuple("Named", ["logits", "loss"])
-Typed = typing.NamedTuple("Typed", [("loss", torch.Tensor), ("more", int)])
+
+
+class Typed(typing.NamedTuple):
+    loss: torch.Tensor
+    more: int
 
 
 @dataclasses.dataclass

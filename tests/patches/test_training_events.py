@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ with bound() as binding:
 def on_a_terminal(progress):
     """Run a training on a pseudo-terminal, and give what it wrote there."""
     ours, theirs = pty.openpty()
-    code = SCRIPT.format(folder=os.path.dirname(__file__), progress=progress)
+    code = SCRIPT.format(folder=Path(__file__).parent, progress=progress)
     written = []
 
     def read():

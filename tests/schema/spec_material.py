@@ -7,6 +7,7 @@ import os
 from typing import NamedTuple
 
 import torch
+
 from rebind import trace
 
 system = os.system  # an alias that must not open the way to its home

@@ -2,7 +2,6 @@
 
 # ruff: noqa: FURB171 - room for more
 # ruff: noqa: PLR0917 - the guide's signatures are contracts
-# ruff: noqa: PLW0108 - cases of one form
 
 from __future__ import annotations
 
@@ -10,13 +9,14 @@ import copy
 import pickle
 
 import pytest
-import rebind
 import torch
 from pydantic import ValidationError
-from rebind import TorchEvaluator, bind, trace
 from torch import optim
 from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import SWALR
+
+import rebind
+from rebind import TorchEvaluator, bind, trace
 
 
 class Net(torch.nn.Module):

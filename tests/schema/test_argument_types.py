@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from rebind import Construction, TorchEvaluator, trace
-from rebind.evaluator_schema import annotations
-from rebind.evaluator_schema.signatures import signature_of
 from torch import optim
 from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import SWALR
+
+from rebind import Construction, TorchEvaluator, trace
+from rebind.evaluator_schema import annotations
+from rebind.evaluator_schema.signatures import signature_of
 
 
 def half(epoch):
@@ -115,7 +116,7 @@ def works(target, **arguments):
                 optimizer, scheduler = target(parameters, **arguments), None
             for _ in range(6):
                 step(optimizer, scheduler, parameters)
-        except Exception:  # noqa: BLE001 - whatever it is, it does not work
+        except Exception:
             return False
     return True
 

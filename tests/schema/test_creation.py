@@ -11,13 +11,14 @@ import textwrap
 import threading
 
 import pytest
-import rebind
 import spec_material as material
 import torch
 from pydantic import ValidationError
-from rebind import TorchEvaluator, diff, trace
 from torch.optim import SGD, Adam
 from torch.optim import lr_scheduler as lrs
+
+import rebind
+from rebind import TorchEvaluator, diff, trace
 
 
 def net():

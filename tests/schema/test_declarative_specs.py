@@ -14,11 +14,12 @@ import pytest
 import spec_material as material
 import torch
 from pydantic import ValidationError
+from torch.optim import lr_scheduler as lrs
+
 from rebind import ImportPathError, TorchEvaluator, add_migration, bind, dumps, loads, trace
 from rebind.evaluator_schema import migrations
 from rebind.evaluator_schema.comparison import same
 from rebind.evaluator_schema.importing import import_path, resolve
-from torch.optim import lr_scheduler as lrs
 
 ALLOW = {"allow": ["spec_material"]}
 

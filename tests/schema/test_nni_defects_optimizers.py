@@ -7,13 +7,14 @@ import time
 import warnings
 
 import pytest
-import rebind
 import spec_material as material
 import torch
 from pydantic import ValidationError
-from rebind import MissingParametersError, TorchEvaluator, bind, trace
 from torch.optim import SGD, AdamW
 from torch.optim import lr_scheduler as lrs
+
+import rebind
+from rebind import MissingParametersError, TorchEvaluator, bind, trace
 
 
 def net(width=3, seed=0):

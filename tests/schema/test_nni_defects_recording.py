@@ -1,7 +1,6 @@
 """Defects 1 to 9 of the system that rebind replaces: each with the behaviour that is right."""
 
 # ruff: noqa: C417 - these iterators are the subject
-# ruff: noqa: PYI024 - the older form, which users have
 
 from __future__ import annotations
 
@@ -15,8 +14,9 @@ import sys
 import pytest
 import spec_material as material
 import torch
-from rebind import ArgumentError, TorchEvaluator, bind, construction_of, is_traced, trace
 from torch.optim import SGD
+
+from rebind import ArgumentError, TorchEvaluator, bind, construction_of, is_traced, trace
 
 
 def net(width=3):

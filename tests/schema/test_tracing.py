@@ -2,7 +2,7 @@
 
 # ruff: noqa: C417 - these iterators are the subject
 # ruff: noqa: E501 - a table keeps one case on one line
-# ruff: noqa: PLW0108 - cases of one form
+
 # ruff: noqa: RUF043 - a plain text
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ import cloudpickle
 import pytest
 import spec_material as material
 import torch
-from rebind import ArgumentError, TorchEvaluator, construction_of, is_traced, trace
 from torch.optim import SGD
 from torch.optim import lr_scheduler as lrs
+
+from rebind import ArgumentError, TorchEvaluator, construction_of, is_traced, trace
 
 
 def net():

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-import rebind
 import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import ExponentialLR
+
+import rebind
 
 DATA = [(torch.rand(4, 6), torch.randint(0, 3, (4,))) for _ in range(5)]
 STEPS = []
