@@ -84,7 +84,7 @@ with bound() as binding:
 def on_a_terminal(progress):
     """Run a training on a pseudo-terminal, and give what it wrote there."""
     ours, theirs = pty.openpty()
-    code = SCRIPT.format(folder=Path(__file__).parent, progress=progress)
+    code = SCRIPT.format(folder=str(Path(__file__).parent), progress=progress)
     written = []
 
     def read():
