@@ -13,11 +13,11 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 test-long: $(VENV)/.test
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "long and not clusters"
 
 # The same contract over real Dask and Ray clusters on this machine.
 test-clusters: $(VENV)/.clusters
-	$(BIN)/python -m pytest tests/clusters -m "long or not long"
+	$(BIN)/python -m pytest tests/clusters -m clusters
 
 # Every optimizer, parameter style and scheduler form against direct construction: docs/reinitialisation.md.
 table: $(VENV)/.test
