@@ -54,6 +54,8 @@ class _Painter:
             return "parameter", self._names[id(value)]
         if id(value) in self._modules:
             return "module", self._modules[id(value)]
+        if isinstance(value, torch.no_grad):  # remembers whoever called it last
+            return "no_grad"
         if isinstance(value, weakref.ref):
             return "weakly", self.paint(value())
         if isinstance(value, types.MethodType):

@@ -260,6 +260,7 @@ def survive(tasks, size, seed, longest, retries=20):
     return chaos.killed, deaths
 
 
+@pytest.mark.long
 def test_every_task_is_done_while_workers_are_killed_at_random():
     """Answers are complete and byte-exact, whatever moment a worker is killed at."""
     killed, _ = survive(tasks=60, size=2 << 20, seed=7, longest=0.1)
