@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ..evaluator_schema.errors import SerializationError
 from .container import Container, check_limit, check_size, read_container
-from .files import Path, map_privately, open_for_mapping
+from .files import Path, map_for_reading, open_for_mapping
 from .manifest import Manifest
 from .signing import Keys, accepted_keys
 from .tree import Branch, Tree, draw, readable_bytes
@@ -119,7 +119,7 @@ def examine(
     try:
         size = os.fstat(descriptor).st_size
         problems: list[Problem] = []
-        data = _noted(problems, lambda: map_privately(descriptor))
+        data = _noted(problems, lambda: map_for_reading(descriptor))
     finally:
         os.close(descriptor)
     container = None if data is None else _noted(problems, lambda: _readable(data, max_bytes))

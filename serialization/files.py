@@ -8,14 +8,18 @@ import mmap
 import os
 import secrets
 import stat
+import sys
 from typing import IO, TYPE_CHECKING, Final
 
-from ..evaluator_schema.errors import NotARebindFileError, SaveError, TruncatedError
+from ..evaluator_schema.errors import NotARebindFileError, SaveError, TooLargeError, TruncatedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 Path = str | os.PathLike[str]
+
+# From the system's headers; the `mmap` module has it only from Python 3.13 on.
+_MAP_NORESERVE: Final = 0x4000 if sys.platform == "linux" else 0
 
 _CURES: Final = {
     errno.ENOSPC: "The disk is full: free some space, or save to another one.",
@@ -65,13 +69,38 @@ def map_privately(descriptor: int) -> mmap.mmap:
     Raises:
         NotARebindFileError: It is no regular file.
         TruncatedError: It is empty.
+        TooLargeError: The system does not map that much.
     """
+    # The system would set as much memory aside as the file is large, or refuse a file larger than its
+    # memory, although hardly any of it is ever written to.
+    flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
+    return _mapped(descriptor, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+def map_for_reading(descriptor: int) -> mmap.mmap:
+    """Map a whole open file that is only looked at.
+
+    Raises:
+        NotARebindFileError: It is no regular file.
+        TruncatedError: It is empty.
+        TooLargeError: The system does not map that much.
+    """
+    return _mapped(descriptor, mmap.MAP_SHARED, mmap.PROT_READ)
+
+
+def _mapped(descriptor: int, flags: int, protection: int) -> mmap.mmap:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise NotARebindFileError("This is not a regular file, so it is not a rebind file.")
     if not status.st_size:
         raise TruncatedError("The file is empty. Get it again from where it was made.")
-    return mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_COPY)
+    try:
+        return mmap.mmap(descriptor, status.st_size, flags=flags, prot=protection)
+    except (OSError, OverflowError) as error:
+        raise TooLargeError(
+            f"The system does not map the {status.st_size:,} bytes of the file: {error}. Open it on a "
+            "machine with more memory, or see `ulimit -v` and vm.overcommit_memory."
+        ) from error
 
 
 def open_for_mapping(path: Path) -> int:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .container import Container, open_container
-from .files import Path, map_privately, open_for_mapping
+from .files import Path, map_for_reading, open_for_mapping
 from .signing import Keys, accepted_keys
 
 if TYPE_CHECKING:
@@ -62,6 +62,6 @@ def _container(source: Path | bytes | bytearray | memoryview, max_bytes: int | N
         return open_container(memoryview(source), max_bytes=max_bytes)
     descriptor = open_for_mapping(source)
     try:
-        return open_container(memoryview(map_privately(descriptor)), max_bytes=max_bytes)
+        return open_container(memoryview(map_for_reading(descriptor)), max_bytes=max_bytes)
     finally:
         os.close(descriptor)

@@ -55,7 +55,7 @@ class _Painter:
         if id(value) in self._modules:
             return "module", self._modules[id(value)]
         if isinstance(value, torch.no_grad):  # remembers whoever called it last
-            return "no_grad"
+            return ("no_grad",)
         if isinstance(value, weakref.ref):
             return "weakly", self.paint(value())
         if isinstance(value, types.MethodType):

@@ -6,13 +6,19 @@ import gc
 import mmap
 import os
 import re
+import resource
 from pathlib import Path
 
 import pytest
 import torch
 
-from rebind.evaluator_schema.errors import CorruptedError, NotARebindFileError, TruncatedError
-from rebind.serialization import inspect, pack, pack_file, unpack, unpack_file
+from rebind.evaluator_schema.errors import (
+    CorruptedError,
+    NotARebindFileError,
+    TooLargeError,
+    TruncatedError,
+)
+from rebind.serialization import examine, inspect, pack, pack_file, unpack, unpack_file
 
 
 def private_kibibytes(path):
@@ -126,3 +132,31 @@ def test_no_descriptor_is_left_open(large):
         unpack_file(large, trusted=True, kind="other")
     inspect(large)
     assert descriptors() == before
+
+
+@pytest.mark.parametrize("gibibytes", [40, 80, 4000])
+def test_a_file_larger_than_memory_is_told_about_at_once(tmp_path, gibibytes):
+    """Sparse files cost their maker nothing, and must cost their reader nothing."""
+    path = tmp_path / "f"
+    pack_file([1], path, kind="t")
+    os.truncate(path, gibibytes << 30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for opening in (inspect, lambda each: unpack_file(each, trusted=True)):
+        with pytest.raises((TruncatedError, TooLargeError)):
+            opening(path)
+    assert examine(path).problems
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 10  # in KiB
+
+
+def test_a_file_that_the_system_does_not_map_is_too_large(tmp_path):
+    """Under a limit on addresses, as batch systems set it."""
+    path = tmp_path / "f"
+    pack_file([1], path, kind="t")
+    os.truncate(path, 40 << 30)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (20 << 30, hard))
+    try:
+        with pytest.raises(TooLargeError, match="does not map"):
+            unpack_file(path, trusted=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
