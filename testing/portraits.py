@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 import types
 import weakref
 from collections.abc import Mapping
@@ -75,6 +77,8 @@ class _Painter:
         if isinstance(value, torch.Tensor):
             return kind, *_tensor(value)
         if isinstance(value, types.FunctionType):
+            if _is_importable(value):
+                return "name", str(value.__module__), value.__qualname__
             return kind, value.__qualname__, *(self.paint(held) for held in _captured(value))
         if isinstance(value, Mapping):
             items = list(value.items())
@@ -89,6 +93,14 @@ class _Painter:
             return kind, *((name, self.paint(item)) for name, item in vars(value).items())
         except TypeError:  # no attributes: the object tells of itself
             return kind, repr(value)
+
+
+def _is_importable(function: types.FunctionType) -> bool:
+    """Tell whether a name leads to the function; the wrappers that torch puts around its own come and go."""
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is not None and inspect.unwrap(found) is inspect.unwrap(function)
 
 
 def _captured(function: types.FunctionType) -> list[Any]:

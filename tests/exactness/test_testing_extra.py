@@ -123,3 +123,22 @@ def test_a_generated_model_runs_in_every_width():
         "new.c",
     ]
     assert renames(model) is not None
+
+
+def test_a_portrait_is_the_same_before_and_after_torch_wraps_its_own_functions():
+    """`torch.compile` wraps `step` of some optimizer classes, in the process that compiles."""
+    in_a_new_process("""
+import torch
+from rebind.testing.portraits import portrait_of
+
+def portrait():
+    model = torch.nn.Linear(2, 2)
+    torch.nn.init.ones_(model.weight), torch.nn.init.ones_(model.bias)
+    optimizer = torch.optim.LBFGS(model.parameters())
+    return portrait_of(model, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1))
+
+before, step = portrait(), torch.optim.LBFGS.step
+torch.compile(torch.nn.Linear(2, 2), backend="eager")(torch.ones(1, 2))
+assert torch.optim.LBFGS.step is not step
+assert portrait() == before
+    """)

@@ -23,8 +23,9 @@ from rebind.runtime.trial_logging import trial_named
 @pytest.fixture(autouse=True, scope="module")
 def nothing_is_left_behind():
     """After the last test only: workers that some tests kill are replaced, and serve the next ones."""
+    before = marked_processes()
     yield
-    assert not wait_until_gone(marked_processes(), seconds=5)
+    assert not wait_until_gone(marked_processes() - before, seconds=5)
 
 
 @pytest.fixture(scope="module")
