@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from rebind import TorchEvaluator, bind, trace
-from rebind.runtime.reinitialise import reinitialise
+from rebind.runtime.binding.binding.reinitialise import reinitialise
 
 SIZES = (10, 1_000, 10_000, 100_000)
 REPEATS = 9

@@ -1,6 +1,7 @@
 """What an evaluator is: pydantic models, tracing, validation. No pickle, no process, no trainer."""
 
 from .construction import Construction, GroupChange
+from .declarative.migrations import add_migration
 from .errors import (
     ArgumentError,
     BindError,
@@ -39,10 +40,9 @@ from .errors import (
     WrongKeyError,
 )
 from .evaluator import Evaluator, diff
-from .migrations import add_migration
-from .recording import Record
 from .torch_evaluator import TorchEvaluator
-from .tracing import construction_of, is_traced, trace
+from .tracing.recording import Record
+from .tracing.tracing import construction_of, is_traced, trace
 
 __all__ = [
     "ArgumentError",

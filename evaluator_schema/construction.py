@@ -20,13 +20,13 @@ from pydantic import (
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from . import codec
-from .annotations import mismatch
+from .checking.annotations import mismatch
+from .checking.problems import Problems
+from .checking.signatures import Location, locate_arguments, misfits, name_of
+from .declarative import codec
+from .declarative.importing import import_path, is_under, resolve, unwrapped
+from .declarative.migrations import migrated
 from .errors import ImportPathError
-from .importing import import_path, is_under, resolve, unwrapped
-from .migrations import migrated
-from .problems import Problems
-from .signatures import Location, locate_arguments, misfits, name_of
 from .values import (
     InPlace,
     Iterated,

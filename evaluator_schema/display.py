@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from .checking.signatures import name_of
 from .construction import Construction
-from .importing import import_path
-from .signatures import name_of
+from .declarative.importing import import_path
 from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, is_namedtuple
 
 # A node of a tree: its line, and the nodes under it.

@@ -9,15 +9,15 @@ from typing import Any, ClassVar, Self
 import torch
 from pydantic import PrivateAttr
 
-from . import codec
+from .capture.naming import Names, holders_of
+from .checking.signatures import name_of
 from .comparison import differences, same
 from .construction import LIVE, Construction, Frozen, holes_in, replace_leaves
+from .declarative import codec
+from .declarative.importing import import_path
+from .declarative.migrations import migrated
 from .display import html_tree, tree
 from .errors import UnresolvedParametersError
-from .importing import import_path
-from .migrations import migrated
-from .naming import Names, holders_of
-from .signatures import name_of
 from .values import ParameterHole, ParametersHole, is_unresolved, map_container
 
 

@@ -19,15 +19,15 @@ from pydantic import (
 )
 from torch.nn import Module
 
-from . import checks
-from .capture import capture, is_live
+from .capture.capture import capture, is_live
+from .capture.placing import place_adopted
+from .capture.siblings import unplaceable
+from .checking import checks
+from .checking.problems import Invalid, Problems
+from .checking.shippability import LIMIT, explain
+from .checking.signatures import Location
 from .construction import LIVE, Construction, Importable, Value, constructions_in, values_of
 from .evaluator import Evaluator
-from .placing import place_adopted
-from .problems import Invalid, Problems
-from .shippability import LIMIT, explain
-from .siblings import unplaceable
-from .signatures import Location
 from .values import ModuleHole, ParameterHole, ParametersHole, Ref
 
 

@@ -9,19 +9,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .binding import Binding, bind
-    from .evaluation import Evaluation
-    from .leases import trial_devices
-    from .matching import Report
+    from .binding.binding import Binding, bind
+    from .binding.evaluation import Evaluation
+    from .naming.matching import Report
     from .pools.dask import DaskPool
     from .pools.local import LocalPool
     from .pools.pool import Pool
     from .pools.ray import RayPool
     from .pools.serial import SerialPool
-    from .results import Results, TrialResult
-    from .tasks import evaluate, finetune_and_evaluate, train_and_evaluate
-    from .trial import Trial
-    from .trials import run_trials
+    from .trials.leases import trial_devices
+    from .trials.results import Results, TrialResult
+    from .trials.running import run_trials
+    from .trials.tasks import evaluate, finetune_and_evaluate, train_and_evaluate
+    from .trials.trial import Trial
 
 __all__ = [
     "Binding",
@@ -44,23 +44,23 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Binding": "binding",
+    "Binding": "binding.binding",
     "DaskPool": "pools.dask",
-    "Evaluation": "evaluation",
+    "Evaluation": "binding.evaluation",
     "LocalPool": "pools.local",
     "Pool": "pools.pool",
     "RayPool": "pools.ray",
-    "Report": "matching",
-    "Results": "results",
+    "Report": "naming.matching",
+    "Results": "trials.results",
     "SerialPool": "pools.serial",
-    "Trial": "trial",
-    "TrialResult": "results",
-    "bind": "binding",
-    "evaluate": "tasks",
-    "finetune_and_evaluate": "tasks",
-    "run_trials": "trials",
-    "train_and_evaluate": "tasks",
-    "trial_devices": "leases",
+    "Trial": "trials.trial",
+    "TrialResult": "trials.results",
+    "bind": "binding.binding",
+    "evaluate": "trials.tasks",
+    "finetune_and_evaluate": "trials.tasks",
+    "run_trials": "trials.running",
+    "train_and_evaluate": "trials.tasks",
+    "trial_devices": "trials.leases",
 }
 
 

@@ -8,6 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from ..evaluator_schema.declarative.importing import is_allowed, resolve
 from ..evaluator_schema.errors import (
     CorruptedError,
     InvalidPayloadError,
@@ -17,7 +18,6 @@ from ..evaluator_schema.errors import (
     RebindError,
 )
 from ..evaluator_schema.evaluator import Evaluator
-from ..evaluator_schema.importing import is_allowed, resolve
 from .drafting import draft_declared, draft_pickled
 from .layout import View
 from .memory import MemoryWriter

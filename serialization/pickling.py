@@ -17,13 +17,13 @@ import cloudpickle
 import torch
 from torch import Tensor
 
+from ..evaluator_schema.checking.shippability import explain
 from ..evaluator_schema.errors import (
     InvalidPayloadError,
     MissingModuleError,
     NotSerializableError,
     RebindError,
 )
-from ..evaluator_schema.shippability import explain
 from . import rebuild
 from .imports import ImportRecorder, missing_message
 from .memory import MemoryWriter, Span

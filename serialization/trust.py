@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from ..evaluator_schema.declarative.importing import is_allowed
 from ..evaluator_schema.errors import UntrustedPayloadError
-from ..evaluator_schema.importing import is_allowed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel
 
-from ..evaluator_schema.signatures import signature_of
+from ..evaluator_schema.checking.signatures import signature_of
 from .portraits import Portrait, explain_difference, portrait_of, weights_of
 
 _Named = Sequence[tuple[str, torch.nn.Parameter]]

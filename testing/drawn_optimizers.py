@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from ..evaluator_schema.signatures import signature_of
+from ..evaluator_schema.checking.signatures import signature_of
 
 # Makes an optimizer, given `trace` or nothing to put around what is called.
 Make = Callable[[Callable[[Any], Any]], Any]

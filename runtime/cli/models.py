@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from ...evaluator_schema.errors import ImportPathError, TrialError
-from ..tasks import evaluate, finetune_and_evaluate, train_and_evaluate
-from ..trial import Trial
+from ..trials.tasks import evaluate, finetune_and_evaluate, train_and_evaluate
+from ..trials.trial import Trial
 
 if TYPE_CHECKING:
     from argparse import Namespace

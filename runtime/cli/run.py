@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ...serialization import load
 from ...serialization.tree import printable
 from ..pools import LocalPool, SerialPool
-from ..report import rows
-from ..trials import run_trials
+from ..trials.report import rows
+from ..trials.running import run_trials
 from .diff import shown
 from .keys import keys_of
 from .models import trials_of
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..pools import Pool
-    from ..results import TrialResult
+    from ..trials.results import TrialResult
 
 
 def command(options: Namespace) -> int:

@@ -286,7 +286,7 @@ class _Files:
                 self._shelf = None
 
     def _copy(self, content: BytesLike) -> str:
-        from ..shelf import Shelf  # here, as it imports torch by way of its errors
+        from ..trials.shelf import Shelf  # here, as it imports torch by way of its errors
 
         if self._shelf is None:
             self._shelf = Shelf()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rebind.runtime.inventory import Inventory
+from rebind.runtime.naming.inventory import Inventory
 
 
 @st.composite

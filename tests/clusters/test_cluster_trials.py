@@ -94,7 +94,7 @@ def test_a_trial_that_runs_can_be_cancelled(warm, evaluator):
 def test_files_are_copied_where_the_workers_lack_them(make_pool, monkeypatch, tmp_path):
     """A worker that cannot open a path is sent the content, and gets exactly that."""
     content = random.Random(1).randbytes(3 << 20)
-    digest = rebind.runtime.shelf.blake3(content).hexdigest()
+    digest = rebind.runtime.trials.shelf.blake3(content).hexdigest()
     held = tmp_path / "held"
     held.write_bytes(content)
     lacking = tmp_path / "lacking"  # what a path means on another machine

@@ -21,8 +21,8 @@ from torch.optim import lr_scheduler as lrs
 from torch.optim.swa_utils import SWALR
 
 from rebind import Construction, TorchEvaluator, trace
-from rebind.evaluator_schema import annotations
-from rebind.evaluator_schema.signatures import signature_of
+from rebind.evaluator_schema.checking import annotations
+from rebind.evaluator_schema.checking.signatures import signature_of
 
 
 def half(epoch):

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from torch.optim import lr_scheduler as lrs
 
 from rebind import ImportPathError, TorchEvaluator, add_migration, bind, dumps, loads, trace
-from rebind.evaluator_schema import migrations
 from rebind.evaluator_schema.comparison import same
-from rebind.evaluator_schema.importing import import_path, resolve
+from rebind.evaluator_schema.declarative import migrations
+from rebind.evaluator_schema.declarative.importing import import_path, resolve
 
 ALLOW = {"allow": ["spec_material"]}
 

@@ -30,7 +30,7 @@ import torch
 from pydantic import BaseModel, ValidationError
 
 from rebind import TorchEvaluator, trace
-from rebind.evaluator_schema.shippability import explain
+from rebind.evaluator_schema.checking.shippability import explain
 from rebind.serialization import pack
 
 LOCK = threading.Lock()

@@ -25,8 +25,8 @@ from rebind.evaluator_schema.errors import (
     UnpicklableTrialError,
     WorkerDiedError,
 )
-from rebind.runtime.faults import RemoteTraceback
-from rebind.runtime.shelf import Shelf
+from rebind.runtime.trials.faults import RemoteTraceback
+from rebind.runtime.trials.shelf import Shelf
 
 POOLS = {"serial": rebind.SerialPool, "local": lambda: rebind.LocalPool(workers=2)}
 SHARED = Net(4)
@@ -307,11 +307,11 @@ def test_files_on_the_shelf_have_no_name_and_end_with_it(tmp_path, monkeypatch):
     with Shelf() as shelf:
         volume = shelf.put(lambda path: path.write_bytes(b"content"))
         assert Path(volume.path).read_bytes() == b"content"
-        monkeypatch.setattr("rebind.runtime.shelf._free", lambda folder: 1 << 40)
-        monkeypatch.setattr("rebind.runtime.shelf._MEMORY", tmp_path / "missing")
+        monkeypatch.setattr("rebind.runtime.trials.shelf._free", lambda folder: 1 << 40)
+        monkeypatch.setattr("rebind.runtime.trials.shelf._MEMORY", tmp_path / "missing")
         with pytest.raises(FileNotFoundError):
             shelf.put(lambda path: path.write_bytes(b"content"))
-        monkeypatch.setattr("rebind.runtime.shelf._free", lambda folder: 0)
+        monkeypatch.setattr("rebind.runtime.trials.shelf._free", lambda folder: 0)
         other = shelf.put(lambda path: path.write_bytes(b"more"))
         assert Path(other.path).read_bytes() == b"more"
         shelf.remove(other)

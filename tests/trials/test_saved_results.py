@@ -25,8 +25,8 @@ from rebind.evaluator_schema.errors import (
     UntrustedPayloadError,
     WrongKeyError,
 )
-from rebind.runtime.fingerprint import fingerprint
-from rebind.runtime.journal import Journal
+from rebind.runtime.trials.fingerprint import fingerprint
+from rebind.runtime.trials.journal import Journal
 
 KEY = rebind.SigningKey("results", b"k" * 32)
 
@@ -246,7 +246,7 @@ def test_a_fingerprint_depends_on_content_alone(value):
 def test_an_evaluator_has_one_fingerprint_in_every_process():
     """Closures included, of which the pickles differ from process to process."""
     script = (
-        "from trial_material import *; from rebind.runtime.fingerprint import fingerprint\n"
+        "from trial_material import *; from rebind.runtime.trials.fingerprint import fingerprint\n"
         "names = {'a', 'b', 'c'}\n"
         "def score(model, names=names): return float(len(names))\n"
         "e = make_evaluator(dummy_input=torch.ones(2, 6)).model_copy(update={'evaluating_func': score})\n"

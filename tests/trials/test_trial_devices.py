@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from trial_material import Net, make_evaluator
 
 import rebind
-from rebind.runtime.leases import Leases, leases_for, trial_devices_set
+from rebind.runtime.trials.leases import Leases, leases_for, trial_devices_set
 
 
 @given(st.integers(0, 9), st.lists(st.tuples(st.booleans(), st.integers(0, 4)), max_size=40))

@@ -15,9 +15,9 @@ from trial_material import Net, make_evaluator
 from trial_processes import marked_processes, wait_until_gone
 
 import rebind
-from rebind.runtime.results import TrialResult
-from rebind.runtime.scoreboard import Marker, Scoreboard
-from rebind.runtime.trial_logging import trial_named
+from rebind.runtime.trials.results import TrialResult
+from rebind.runtime.trials.scoreboard import Marker, Scoreboard
+from rebind.runtime.trials.trial_logging import trial_named
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -11,9 +11,9 @@ from trial_material import Net, evaluate_only
 
 import rebind
 from rebind.evaluator_schema.errors import TrialError, TrialFailedError
-from rebind.runtime.progress import showing
-from rebind.runtime.results import Results, TrialResult
-from rebind.runtime.trials import run_trials
+from rebind.runtime.trials.progress import showing
+from rebind.runtime.trials.results import Results, TrialResult
+from rebind.runtime.trials.running import run_trials
 
 
 def results_of(*results):

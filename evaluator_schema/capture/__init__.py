@@ -1,0 +1,1 @@
+"""From live optimizers and schedulers, traced or not, to constructions."""

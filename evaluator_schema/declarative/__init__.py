@@ -1,0 +1,1 @@
+"""Specs without code: import paths under an allow-list, JSON, old arguments brought up to date."""

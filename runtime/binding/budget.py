@@ -1,0 +1,133 @@
+"""Stopping a training loop after a number of optimizer steps, whether or not it counts them itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from ...evaluator_schema.errors import TrainingError
+from ..patching.observing import Hook
+from ..patching.step_tasks import StepTasks
+
+
+class _BudgetSpent(BaseException):
+    """Ends the training function. No `Exception`, so that a loop's own `except Exception` lets it through.
+
+    Args:
+        budget: Which one it is: a training function may train other bindings, with budgets of their own.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        super().__init__()
+        self.budget = budget
+
+
+class Budget:
+    """A limit on a training loop, as a context manager around it.
+
+    The loop ends when the model is next run for training after every optimizer has made its steps, so that
+    what follows a step (a scheduler, a log line) still runs; at the latest, it ends where an optimizer would
+    make one step too many. A timeout or a stop takes effect at the end of a step: the one under way is
+    finished, so the model is always what a loop of some number of whole steps leaves.
+
+    Args:
+        model: The model that is trained.
+        optimizers: Its optimizers, with the tasks around their steps.
+        max_steps: How many steps each optimizer may make; None for no limit.
+        timeout: Seconds after which no step is begun; None for no limit.
+        on_step: Called after each step of the busiest optimizer, with the number of its steps.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizers: Sequence[StepTasks],
+        max_steps: int | None = None,
+        timeout: float | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        self._model = model
+        self._optimizers = list(optimizers)
+        self._max_steps = max_steps
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._counts = {id(one.optimizer): 0 for one in optimizers}
+        self._on_step = on_step
+        self._stopped = False
+        self._ending = False
+        self._forward_handle: Any = None
+
+    @property
+    def steps(self) -> int:
+        """How many steps the busiest optimizer has made."""
+        return max(self._counts.values(), default=0)
+
+    def stop(self) -> None:
+        """Let no step begin after the one that is under way."""
+        self._stopped = True
+
+    def end(self) -> None:
+        """Let no step be made any more, not even the one that is under way."""
+        if not self._ending:
+            self._ending = True
+            self._forward_handle = self._model.register_forward_pre_hook(Hook(self._before_forward))
+
+    def __enter__(self) -> Self:
+        for one in self._optimizers:
+            one.watch(self)
+        self.finish_step()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        for one in self._optimizers:
+            one.watch(None)
+        if self._forward_handle is not None:
+            self._forward_handle.remove()
+            self._forward_handle = None
+        return isinstance(error, _BudgetSpent) and error.budget is self
+
+    def begin_step(self, optimizer: Optimizer) -> None:
+        """Be asked by an optimizer that is about to make a step."""
+        if self._ending or self._counts[id(optimizer)] == self._max_steps:
+            raise _BudgetSpent(self)
+
+    def count_step(self, optimizer: Optimizer) -> None:
+        """Be told that an optimizer has made a step."""
+        before = self.steps
+        self._counts[id(optimizer)] += 1
+        if self._on_step is not None and self.steps > before:
+            self._on_step(self.steps)
+
+    def finish_step(self) -> None:
+        """Be told that everything around a step is done: the place where a training may end."""
+        if (
+            self._stopped
+            or (self._deadline is not None and time.monotonic() >= self._deadline)
+            or all(count == self._max_steps for count in self._counts.values())
+        ):
+            self.end()
+
+    def _before_forward(self, model: Module, _: Any) -> None:
+        if model.training:
+            raise _BudgetSpent(self)
+
+
+def check_limit(name: str, value: float | None, kinds: type | tuple[type, ...]) -> None:
+    """Make sure that a limit is None or a number that is not negative.
+
+    Raises:
+        TrainingError: It is not.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, kinds) or not value >= 0:
+        raise TrainingError(f"{name} must be None or a number from 0 up, not {value!r}")

@@ -1,0 +1,1 @@
+"""Finding recorded parameters and modules in a model that wraps, renames or splits them."""

@@ -1,0 +1,1 @@
+"""What goes on when a model changes: optimizer state carried and sliced, new parameters joining."""

@@ -1,0 +1,196 @@
+"""How one trial is run, from bytes to bytes: the same function in every worker of every pool."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping
+from importlib import import_module
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+import torch
+
+from ...serialization import SigningKey, open_evaluator, pack, unpack, unpack_file
+from ..binding.binding import bind
+from ..binding.evaluation import Evaluation
+from .answers import Answer, Status, describe
+from .conditions import trial_conditions
+from .leases import trial_devices, trial_devices_set
+from .scoreboard import Marker
+from .seeding import seed_everything
+from .trial_logging import trial_named
+
+if TYPE_CHECKING:
+    from ..naming.matching import Missing
+    from ..pools.pool import BytesLike
+    from .scoreboard import Scoreboard
+
+# torch imports this when a first optimizer is made, which takes more than a second; a worker does it
+# while it starts, so that no trial's time is charged for it.
+_PRELOADED = ("torch._dynamo",)
+
+TRIAL, MODEL, RESULT = "trial", "model", "result"  # kinds of packed values
+
+
+class Order(TypedDict):
+    """What is packed for a worker, about one trial.
+
+    `evaluator` and `model_file` are digests of files that come with the job; `model` is the model
+    or its factory where it is not in a file. `devices` are the CUDA devices that it may use, and
+    `slot` is its line on the scoreboard.
+    """
+
+    evaluator: str
+    model_file: str | None
+    model: Any
+    task: Any
+    arguments: dict[str, Any]
+    rename: Any
+    missing: Missing
+    seed: int
+    state_dict: bool
+    devices: list[int]
+    name: str
+    slot: int
+
+
+class Outcome(NamedTuple):
+    """What a task gave."""
+
+    score: float | None
+    info: dict[str, Any]
+    value: Any
+
+
+def make_context(
+    key: SigningKey, threads: int, settings: Mapping[str, Any], board: Scoreboard | None = None
+) -> bytes:
+    """What an `Executor` is made from.
+
+    The evaluator comes from this process, signed by it, so it may name whatever is imported here.
+    """
+    told = {
+        "key": {"id": key.id, "secret": key.secret.hex()},
+        "threads": threads,
+        "settings": dict(settings),
+        "board": None if board is None else board.path,
+        "preload": [name for name in _PRELOADED if name in sys.modules],
+        "allow": sorted({name.partition(".")[0] for name in sys.modules}),
+    }
+    return json.dumps(told).encode()
+
+
+class Executor:
+    """Runs the trials of one run in one process.
+
+    It opens and verifies the evaluator's file once, and takes a fresh evaluator from it for each
+    trial, so that nothing leaks from one into the next.
+    """
+
+    def __init__(self, context: bytes) -> None:
+        told = json.loads(context)
+        self._key = SigningKey(told["key"]["id"], bytes.fromhex(told["key"]["secret"]))
+        self._threads: int = told["threads"]
+        self._settings: dict[str, Any] = told["settings"]
+        for name in told["preload"]:
+            import_module(name)
+        self._allow: list[str] = told["allow"]
+        self._opened: dict[str, Any] = {}
+        self._board = None if told["board"] is None else Marker(told["board"])
+
+    def __call__(self, payload: BytesLike, files: Mapping[str, str]) -> bytes:
+        """Run one trial; an error becomes an answer."""
+        began = time.perf_counter()
+        with trial_conditions(self._threads, self._settings):
+            status, known = self._attempt(payload, files)
+        seconds = time.perf_counter() - began
+        return Answer(status, seconds, os.getpid(), **known).encode()
+
+    def _attempt(self, payload: BytesLike, files: Mapping[str, str]) -> tuple[Status, dict[str, Any]]:
+        try:
+            order, evaluator, model = self._open(payload, files)
+        except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
+            return Status.UNOPENED, _failure(error)
+        try:
+            with trial_devices_set(order["devices"]), trial_named(order["name"]):
+                outcome, state = _run(order, evaluator, model, self._board)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a task may even call sys.exit
+            return Status.RAISED, _failure(error)
+        try:
+            result = {"info": outcome.info, "value": outcome.value, "state_dict": state}
+            body = pack(result, kind=RESULT, key=self._key)
+        except Exception as error:  # noqa: BLE001 - pickling runs code of the user's
+            return Status.UNSENDABLE, {"score": outcome.score, **_failure(error)}
+        return Status.DONE, {"score": outcome.score, "body": body}
+
+    def _open(self, payload: BytesLike, files: Mapping[str, str]) -> tuple[Order, Any, Any]:
+        order: Order = unpack(payload, kind=TRIAL, key=self._key, in_place=_is_writable(payload))
+        digest = order["evaluator"]
+        if digest not in self._opened:
+            self._opened[digest] = open_evaluator(files[digest], self._key, allow=self._allow)
+        evaluator = self._opened[digest].rehydrate()
+        if order["model_file"] is None:
+            return order, evaluator, order["model"]
+        # A private map: the trial may write to its weights, and the file stays as it is.
+        path = files[order["model_file"]]
+        return order, evaluator, unpack_file(path, kind=MODEL, key=self._key)
+
+
+def _run(
+    order: Order, evaluator: Any, model: Any, board: Marker | None
+) -> tuple[Outcome, dict[str, Any] | None]:
+    seed_everything(order["seed"])
+    if not isinstance(model, torch.nn.Module):
+        model = model()
+    if order["devices"] and isinstance(model, torch.nn.Module):
+        model = model.to(trial_devices()[0])
+    with bind(evaluator, model, rename=order["rename"], missing=order["missing"]) as binding:
+        if board is not None:
+            binding.on_event(lambda event: board.mark(order["slot"], event.step, event.max_steps))
+        outcome = read_outcome(order["task"](binding, **order["arguments"]))
+        state = _state_of(binding.model) if order["state_dict"] else None
+    return outcome, state
+
+
+def read_outcome(returned: Any) -> Outcome:
+    """Tell score, info and value apart in whatever a task returned."""
+    if isinstance(returned, Evaluation):
+        return Outcome(returned.score, dict(returned.info), None)
+    if isinstance(returned, tuple) and len(returned) == 2:
+        score = _number(returned[0])
+        if score is not None and isinstance(returned[1], Mapping):
+            return Outcome(score, dict(returned[1]), None)
+    score = _number(returned)
+    return Outcome(score, {}, returned if score is None else None)
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, torch.Tensor):
+        return float(value) if value.dim() == 0 and not value.is_complex() else None
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    return float(value)
+
+
+def _state_of(model: torch.nn.Module) -> dict[str, Any]:
+    """The weights, on the CPU: the process that gets them may not have the worker's device."""
+    return {
+        name: value.detach().cpu() if isinstance(value, torch.Tensor) else value
+        for name, value in model.state_dict().items()
+    }
+
+
+def _is_writable(data: BytesLike) -> bool:
+    """Whether tensors may live in these bytes, as nobody else uses them."""
+    return not memoryview(data).readonly
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    detail, trace = describe(error)
+    classes = " ".join(cls.__name__ for cls in type(error).__mro__)
+    return {"detail": detail, "trace": trace, "error": classes}
