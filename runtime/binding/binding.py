@@ -12,9 +12,8 @@ from typing import Any, Literal, Self
 from torch.nn import Module
 from torch.optim import Optimizer
 
-from ...evaluator_schema.checking.checks import options_of
-from ...evaluator_schema.errors import BindError, EvaluationError, TrainingError
-from ...evaluator_schema.torch_evaluator import TorchEvaluator
+from ...evaluator_schema.errors import BindError, TrainingError
+from ...evaluator_schema.evaluator import Evaluator
 from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing, Report
 from ..naming.renaming import Rename
@@ -26,9 +25,10 @@ from ..state.joining import Additions, Joined, Joining, join, leave, plan
 from ..state.kept import Kept
 from .budget import Budget, check_limit
 from .devices import device_of, moved
-from .evaluation import Evaluation, evaluation_of
+from .evaluation import Evaluation
 from .events import Listener, Listeners
-from .reinitialise import Reinitialised, reinitialise
+from .framework import Framework, Training, framework_of
+from .reinitialise import Reinitialised
 from .restoring import Pristine
 from .resuming import capture_state, restore_state
 from .training_progress import showing_training
@@ -39,7 +39,7 @@ _log = logging.getLogger("rebind")
 
 
 def bind(
-    evaluator: TorchEvaluator,
+    evaluator: Evaluator,
     model: Module,
     rename: Rename | None = None,
     missing: Missing = "raise",
@@ -86,8 +86,7 @@ def bind(
         >>> round(score, 3)
         -0.0
     """
-    if not isinstance(evaluator, TorchEvaluator):
-        raise BindError(f"bind takes an evaluator first, not {type(evaluator).__name__}")
+    framework = framework_of(evaluator)
     if not isinstance(model, Module):
         raise BindError(f"bind takes a torch.nn.Module second, not {type(model).__name__}")
     _check_state(state)
@@ -96,16 +95,24 @@ def bind(
             f"state={state!r} goes on with the optimizers of a binding, and there is none yet: bind with "
             f"state='fresh', train, and call binding.rebind(model, state={state!r}) after the surgery"
         )
-    return Binding(evaluator, model, rename=rename, missing=missing)
+    return Binding(evaluator, model, framework, rename=rename, missing=missing)
 
 
 class Binding(Patchable):
     """An evaluator on a model. Made by `bind`; gives the model back as it was when it is closed."""
 
     def __init__(
-        self, evaluator: TorchEvaluator, model: Module, *, rename: Rename | None, missing: Missing
+        self,
+        evaluator: Evaluator,
+        model: Module,
+        framework: Framework,
+        *,
+        rename: Rename | None,
+        missing: Missing,
     ) -> None:
+        framework.check_model(model)
         self._evaluator = evaluator
+        self._framework = framework
         self._model = model
         self._rename = rename
         self._missing: Missing = missing
@@ -115,7 +122,7 @@ class Binding(Patchable):
         self._steps = 0
         self._budget: Budget | None = None
         self._listeners = Listeners()
-        self._patches = Patches(evaluator.criterion or evaluator.training_step)
+        self._patches = Patches(framework.criterion, may_skip=framework.may_skip_loss)
         inventory = Inventory(model)
         self._pristine = Pristine(inventory)
         try:
@@ -127,7 +134,7 @@ class Binding(Patchable):
         self._warn_if_frozen()
 
     @property
-    def evaluator(self) -> TorchEvaluator:
+    def evaluator(self) -> Evaluator:
         """The evaluator that is bound."""
         return self._evaluator
 
@@ -160,7 +167,7 @@ class Binding(Patchable):
     @property
     def dummy_input(self) -> Any:
         """The example input, on the model's device."""
-        return moved(self._evaluator.dummy_input, device_of(self._model))
+        return moved(self._framework.dummy_input(self._model), device_of(self._model))
 
     @property
     def report(self) -> Report:
@@ -202,6 +209,7 @@ class Binding(Patchable):
             raise BindError(f"rebind takes a torch.nn.Module first, not {type(model).__name__}")
         if kept is not None and state != "slice":
             raise BindError(f"kept tells which channels to slice; it goes with state='slice', not {state!r}")
+        self._framework.check_model(model)
         inventory = Inventory(model)
         now = Pristine(inventory)
         try:
@@ -273,28 +281,23 @@ class Binding(Patchable):
         check_limit("max_steps", max_steps, int)
         check_limit("max_epochs", max_epochs, int)
         check_limit("timeout", timeout, (int, float))
-        function = self._evaluator.training_func
-        takes = options_of(function)
-        if max_epochs is not None and "max_epochs" not in takes:
-            raise TrainingError(
-                "max_epochs was given, and training_func does not take it; add the argument max_epochs, or "
-                "limit the training with max_steps"
-            )
+        self._framework.check_limits(max_epochs)
         if self._budget is not None:
             raise TrainingError("this binding is training already; a training cannot start another one")
         if 0 in (max_steps, max_epochs) or timeout == 0:
             return
-        options = {
-            "lr_schedulers": self._built.lr_schedulers,
-            "max_steps": max_steps,
-            "max_epochs": max_epochs,
-        }
-        with showing_training(self._listeners, progress), self._counting(max_steps, timeout):
-            function(
-                self._model,
-                self._built.optimizers,
-                self._patches.criterion,
-                **{name: value for name, value in options.items() if name in takes},
+        with showing_training(self._listeners, progress), self._counting(max_steps, timeout) as budget:
+            self._framework.train(
+                Training(
+                    self._model,
+                    self._built,
+                    self._patches.criterion,
+                    self._patches.steps,
+                    budget,
+                    max_steps,
+                    max_epochs,
+                    lambda epoch: self._listeners.tell("epoch", self.steps, epoch=epoch),
+                )
             )
 
     def stop(self) -> None:
@@ -351,10 +354,7 @@ class Binding(Patchable):
             BindError: The binding is closed.
         """
         self._require_open()
-        function = self._evaluator.evaluating_func
-        if function is None:
-            raise EvaluationError("this evaluator has no evaluating_func; create it with evaluating_func=")
-        return evaluation_of(function(self._model))
+        return self._framework.evaluate(self._model)
 
     def close(self) -> None:
         """Give the model back as it was, apart from what training changed in its weights and buffers."""
@@ -386,7 +386,7 @@ class Binding(Patchable):
         return f"<Binding of {type(self._evaluator).__name__} to {type(self._model).__name__}{state}>"
 
     @contextmanager
-    def _counting(self, max_steps: int | None, timeout: float | None) -> Iterator[None]:
+    def _counting(self, max_steps: int | None, timeout: float | None) -> Iterator[Budget]:
         """Count the steps of one training, stop it in time, and tell the listeners."""
         criterion = self._patches.criterion
 
@@ -394,11 +394,12 @@ class Binding(Patchable):
             loss = criterion._rebind_last_loss if criterion is not None else None
             self._listeners.tell("step", self._steps + steps, loss=loss)
 
-        budget = self._budget = Budget(self._model, self._patches.steps, max_steps, timeout, tell_step)
+        budget = self._framework.budget(self._model, self._patches.steps, max_steps, timeout, tell_step)
+        self._budget = budget
         try:
             self._listeners.begin(self._steps, max_steps)
             with budget, watching_losses(criterion, self._listeners):
-                yield
+                yield budget
         finally:
             self._steps += budget.steps
             self._budget = None
@@ -408,15 +409,7 @@ class Binding(Patchable):
         current = self._built.match if hasattr(self, "_built") else None
         if rename is None and current is not None:
             rename = _surviving_renames(self._rename, current, inventory)
-        return reinitialise(
-            self._evaluator,
-            inventory,
-            self._evaluator.optimizers,
-            self._evaluator.lr_schedulers,
-            rename=rename,
-            missing=self._missing,
-            current=current,
-        )
+        return self._framework.build(inventory, rename=rename, missing=self._missing, current=current)
 
     def _join_again(
         self, inventory: Inventory, optimizers: Sequence[Optimizer]

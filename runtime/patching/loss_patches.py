@@ -26,10 +26,12 @@ class PatchedCriterion:
 
     Args:
         criterion: The user's own.
+        may_skip: Whether it may return None, for a batch that is not trained on; no patch is called then.
     """
 
-    def __init__(self, criterion: Criterion) -> None:
+    def __init__(self, criterion: Criterion, *, may_skip: bool = False) -> None:
         self._rebind_criterion = criterion
+        self._rebind_may_skip = may_skip
         self._rebind_layers: list[_Layer] = []
         self._rebind_top = criterion
         self._rebind_watched = False
@@ -166,6 +168,8 @@ def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:
     def wrap(criterion: Criterion) -> Criterion:
         def with_patch(*inputs: Any, **named: Any) -> Any:
             output = criterion(*inputs, **named)
+            if output is None and patched._rebind_may_skip:
+                return None
             given = _in_order(order, inputs, named) if named else inputs
             return replace_loss(output, lambda loss: _checked(patch, patch(loss, *given[:wanted])))
 

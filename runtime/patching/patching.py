@@ -28,11 +28,12 @@ class Patches:
 
     Args:
         criterion: The user's criterion or training step; None where the trainer has its own.
+        may_skip: Whether it may return None, for a batch that is not trained on.
     """
 
-    def __init__(self, criterion: Callable[..., Any] | None) -> None:
+    def __init__(self, criterion: Callable[..., Any] | None, *, may_skip: bool = False) -> None:
         self.original = criterion
-        self.criterion = None if criterion is None else PatchedCriterion(criterion)
+        self.criterion = None if criterion is None else PatchedCriterion(criterion, may_skip=may_skip)
         self._model: Module | None = None
         self._is_compiled = False
         self._steps: list[StepTasks] = []
