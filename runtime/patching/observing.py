@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import torch
@@ -160,9 +161,10 @@ def hook_gradient(parameter: torch.Tensor, call: Callable[[torch.Tensor], Any]) 
 
 def collect_from(module: Module, collection: Collection, source: Source) -> Handle:
     """Let a collection take what passes through a module."""
+    if source == "grad_output":
+        return _collect_gradients(module, collection)
 
     def take(_: Module, inputs: Any, output: Any) -> None:
-        # A backward hook gets (module, grad_input, grad_output): the last one is wanted there, too.
         value = inputs if source == "input" else output
         if isinstance(value, tuple) and len(value) == 1:
             (value,) = value
@@ -171,15 +173,64 @@ def collect_from(module: Module, collection: Collection, source: Source) -> Hand
     return hook_module(module, take, source)
 
 
+def _collect_gradients(module: Module, collection: Collection) -> Handle:
+    """Take the gradients of a module's outputs, in the structure of the outputs.
+
+    Hooks on the outputs, and no backward hook of the module: that one warns where no input has a gradient,
+    as in every first layer, and does not see outputs in a mapping.
+    """
+
+    def expect(_: Module, __: Any, output: Any) -> None:
+        outputs: list[torch.Tensor] = []
+
+        def place_of(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return _map_nested(value, place_of)
+            if not value.requires_grad:
+                return None
+            outputs.append(value)
+            return _Place(len(outputs) - 1)
+
+        # What the hook holds is not the outputs themselves: they would hold the hook, which holds them.
+        places = place_of(output)
+
+        def take(gradients: Sequence[torch.Tensor | None]) -> None:
+            if handle.active:
+                collection.add(_filled(places, gradients))
+
+        if outputs:
+            torch.autograd.graph.register_multi_grad_hook(outputs, take)
+
+    handle = hook_module(module, expect, "output")
+    return handle
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the gradient of one output goes."""
+
+    number: int
+
+
+def _filled(places: Any, gradients: Sequence[torch.Tensor | None]) -> Any:
+    if isinstance(places, _Place):
+        return gradients[places.number]
+    return _map_nested(places, lambda item: _filled(item, gradients))
+
+
 def _copied(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
+    return _map_nested(value, _copied)
+
+
+def _map_nested(value: Any, each: Callable[[Any], Any]) -> Any:
     if isinstance(value, MutableMapping):
         copied = copy.copy(value)
         for key, item in value.items():
-            copied[key] = _copied(item)
+            copied[key] = each(item)
         return copied
-    return map_container(value, _copied)
+    return map_container(value, each)
 
 
 def _require_callable(hook: Any) -> None:

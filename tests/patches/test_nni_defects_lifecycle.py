@@ -193,6 +193,7 @@ def test_37_hook_buffers_are_bounded_and_backward_hooks_are_of_the_full_kind():
         outputs = binding.collect("fc1", keep=2)
         mean = binding.collect("fc1", reduce="mean")
         gradients = binding.collect("fc2", keep=3, source="grad_output")
+        binding.backward_hook("fc2", lambda *_: None)
         assert binding.model.fc2._is_full_backward_hook is True
         binding.train()
     assert (len(outputs), len(mean), len(gradients)) == (2, 1, 3)

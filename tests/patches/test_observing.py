@@ -11,7 +11,7 @@ import torch
 from patch_material import BATCHES, TARGETS, bound, mse, net, train
 from torch import nn
 
-from rebind import BindError, TrainingError
+from rebind import BindError, TorchEvaluator, TrainingError, bind, trace
 from rebind.testing import assert_pristine
 
 
@@ -67,6 +67,47 @@ def test_inputs_and_gradients_can_be_collected():
         binding.train(2)
     assert all(map(torch.equal, inputs.values(), BATCHES[:2]))
     torch.testing.assert_close(gradients.value, 2 * (outputs.value - TARGETS[1]) / 4)
+
+
+def test_gradients_are_collected_in_the_structure_of_the_outputs():
+    """Also those of a first layer, whose inputs have none, and of outputs in a mapping."""
+
+    class Branches(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1 = nn.Linear(2, 2)
+
+        def forward(self, x):
+            return {"twice": 2 * self.fc1(x), "given": x, "pair": (self.fc1(x), 3 * self.fc1(x))}
+
+    def train(model, optimizer, criterion):
+        out = model(torch.ones(4, 2))
+        criterion(out["twice"] + out["pair"][1], torch.zeros(4, 2)).backward()
+
+    model = Branches()
+    evaluator = TorchEvaluator(
+        train, trace(torch.optim.SGD)(model.parameters(), lr=0.1), lambda out, _: out.sum()
+    )
+    with bind(evaluator, model) as binding:
+        whole = binding.collect("", keep=4, source="grad_output")
+        first = binding.collect("fc1", keep=4, source="grad_output")
+        binding.train()
+    assert torch.equal(whole.value["twice"], torch.ones(4, 2))
+    assert whole.value["given"] is None
+    assert whole.value["pair"][0] is None
+    assert torch.equal(whole.value["pair"][1], torch.ones(4, 2))
+    assert sorted(float(value[0, 0]) for value in first.values()) == [2.0, 3.0]
+
+
+def test_collecting_gradients_keeps_no_graph_alive():
+    with bound() as binding:
+        outputs = []
+        binding.forward_hook("fc2", lambda _, __, out: outputs.append(weakref.ref(out)))
+        binding.collect("fc2", keep=1, source="grad_output")
+        binding.train(2)
+        gc.collect()
+        assert len(outputs) == 2
+        assert not any(ref() is not None for ref in outputs)
 
 
 def test_collected_values_are_copies_without_history():

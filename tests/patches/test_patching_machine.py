@@ -143,13 +143,17 @@ class Patching(RuleBasedStateMachine):
             self.close()
 
 
+# torch's own notice to whoever puts a backward hook on the first module.
+FIRST_MODULE = pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much]
 
 
+@FIRST_MODULE
 class TestPatching(Patching.TestCase):
     settings = settings(max_examples=10, stateful_step_count=20, deadline=None, suppress_health_check=CHECKS)
 
 
+@FIRST_MODULE
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 class TestPatchingLong(Patching.TestCase):
