@@ -31,6 +31,7 @@ _ROOMS = {
         "ImportPathError",
         "InvalidKeyError",
         "InvalidPayloadError",
+        "LightningEvaluator",
         "MissingModuleError",
         "MissingParametersError",
         "NewerFormatError",

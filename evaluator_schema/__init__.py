@@ -40,6 +40,7 @@ from .errors import (
     WrongKeyError,
 )
 from .evaluator import Evaluator, diff
+from .lightning_evaluator import LightningEvaluator
 from .torch_evaluator import TorchEvaluator
 from .tracing.recording import Record
 from .tracing.tracing import construction_of, is_traced, trace
@@ -57,6 +58,7 @@ __all__ = [
     "ImportPathError",
     "InvalidKeyError",
     "InvalidPayloadError",
+    "LightningEvaluator",
     "MissingModuleError",
     "MissingParametersError",
     "NewerFormatError",

@@ -27,6 +27,7 @@ from .declarative import codec
 from .declarative.importing import import_path, is_under, resolve, unwrapped
 from .declarative.migrations import migrated
 from .errors import ImportPathError
+from .lightning_kinds import PARTS, package_of
 from .values import (
     InPlace,
     Iterated,
@@ -71,13 +72,15 @@ def _imported_target(value: Any, info: ValidationInfo) -> Any:
     """Take what a construction calls, or import it, if it may be called on the word of a path alone.
 
     The default allow-list opens torch, and torch has functions that run files (`torch.load`,
-    `torch.hub.load`). A path may therefore lead to optimizers, schedulers and modules only, unless the
-    caller allowed the target's module by name.
+    `torch.hub.load`). A path may therefore lead to optimizers, schedulers, modules and the parts of a
+    Lightning trainer only, unless the caller allowed the target's module by name.
     """
     target = _imported(value, info)
     if not isinstance(value, str) or (
         isinstance(target, type) and issubclass(target, Optimizer | LRScheduler | torch.nn.Module)
     ):
+        return target
+    if package_of(target, *PARTS) is not None:  # of Lightning itself, or of a module that was allowed
         return target
     module = getattr(target, "__module__", None) or value.partition(":")[0]
     allow = (info.context or {}).get("allow", ())

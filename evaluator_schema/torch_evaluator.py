@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Self, cast
+from typing import Any, Self
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    ModelWrapValidatorHandler,
-    PlainSerializer,
-    SerializationInfo,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationInfo, field_validator, model_validator
 from torch.nn import Module
 
 from .capture.capture import capture, is_live
@@ -24,82 +13,9 @@ from .capture.placing import place_adopted
 from .capture.siblings import unplaceable
 from .checking import checks
 from .checking.problems import Invalid, Problems
-from .checking.shippability import LIMIT, explain
-from .checking.signatures import Location
-from .construction import LIVE, Construction, Importable, Value, constructions_in, values_of
+from .construction import LIVE, Importable, Value
 from .evaluator import Evaluator
-from .values import ModuleHole, ParameterHole, ParametersHole, Ref
-
-
-def _constructions(value: Any, info: ValidationInfo) -> Any:
-    """Validate one construction or a list of them, and keep which of the two it was."""
-    if value is None:
-        return None
-    problems = Problems()
-    many = isinstance(value, list | tuple)
-    checked = [
-        _construction(item, (index,) if many else (), info, problems)
-        for index, item in enumerate(value if many else [value])
-    ]
-    problems.raise_if_any("constructions")
-    return tuple(checked) if many else checked[0]
-
-
-def _construction(item: Any, at: Location, info: ValidationInfo, problems: Problems) -> Any:
-    try:
-        if isinstance(item, Invalid):
-            item.problems.raise_if_any("captured")
-        context = info.context
-        if isinstance(item, dict) and context and "model" in context:  # written by hand among live objects
-            context = {**context, LIVE: False}
-        return Construction.model_validate(item, context=context)
-    except ValidationError as error:
-        problems.include(at, error)
-    return None
-
-
-def _written(value: Any, info: SerializationInfo) -> Any:
-    """Write a construction as an object with its fields; in Python, one level deep."""
-    if value is None:
-        return None
-    options: dict[str, Any] = {"exclude_defaults": True, "context": info.context}
-    if info.mode == "json":
-        options["mode"] = "json"
-    if isinstance(value, tuple):
-        return [item.model_dump(**options) for item in value]
-    return value.model_dump(**options)
-
-
-_CONSTRUCTION = {
-    "type": "object",
-    "properties": {
-        "target": {"type": "string", "description": "An import path, 'module:qualname'"},
-        "args": {"type": "array"},
-        "kwargs": {"type": "object"},
-        "order": {"type": "integer", "minimum": 0},
-        "changes": {"type": "array"},
-        "location": {"type": "string"},
-    },
-    "required": ["target"],
-    "additionalProperties": False,
-}
-_ONE_OR_MANY: list[dict[str, Any]] = [
-    _CONSTRUCTION,
-    {"type": "array", "items": _CONSTRUCTION, "minItems": 1},
-]
-
-Optimizers = Annotated[
-    Any,
-    BeforeValidator(_constructions),
-    PlainSerializer(_written),
-    WithJsonSchema({"anyOf": _ONE_OR_MANY}),
-]
-LRSchedulers = Annotated[
-    Any,
-    BeforeValidator(_constructions),
-    PlainSerializer(_written),
-    WithJsonSchema({"anyOf": [*_ONE_OR_MANY, {"type": "null"}]}),
-]
+from .specs import LRSchedulers, Optimizers, check_optimizers, check_schedulers, checked
 
 
 class TorchEvaluator(Evaluator):
@@ -196,14 +112,14 @@ class TorchEvaluator(Evaluator):
     @field_validator("training_func", mode="after")
     @classmethod
     def _check_training(cls, function: Any) -> Any:
-        return _checked("training_func", function, checks.training_problem(function))
+        return checked("training_func", function, checks.training_problem(function))
 
     @field_validator("evaluating_func", mode="after")
     @classmethod
     def _check_evaluating(cls, function: Any) -> Any:
         if function is None:
             return None
-        return _checked("evaluating_func", function, checks.evaluating_problem(function))
+        return checked("evaluating_func", function, checks.evaluating_problem(function))
 
     @field_validator("criterion", mode="after")
     @classmethod
@@ -211,7 +127,7 @@ class TorchEvaluator(Evaluator):
         if function is None:
             return None
         problem = checks.criterion_problem(function, "criterion", ("input", "target"))
-        return _checked("criterion", function, problem)
+        return checked("criterion", function, problem)
 
     @field_validator("training_step", mode="after")
     @classmethod
@@ -219,38 +135,22 @@ class TorchEvaluator(Evaluator):
         if function is None:
             return None
         problem = checks.criterion_problem(function, "training_step", ("batch", "model"))
-        return _checked("training_step", function, problem)
+        return checked("training_step", function, problem)
 
     @field_validator("dummy_input", mode="after")
     @classmethod
     def _check_dummy_input(cls, value: Any) -> Any:
-        return _checked("dummy_input", value, None)
+        return checked("dummy_input", value, None)
 
     @field_validator("optimizers", mode="after")
     @classmethod
     def _check_optimizers(cls, value: Any) -> Any:
-        problems = Problems()
-        if value is None or value == ():
-            problems.add(
-                (),
-                "at least one optimizer is needed: trace(SGD)(model.parameters(), lr=...)",
-                value,
-            )
-        for at, construction in constructions_in(value):
-            _check_parameters(at, construction, problems)
-        _check_shipping("optimizers", value, problems)
-        problems.raise_if_any("optimizers")
-        return value
+        return check_optimizers(value)
 
     @field_validator("lr_schedulers", mode="after")
     @classmethod
     def _check_schedulers(cls, value: Any, info: ValidationInfo) -> Any:
-        problems = Problems()
-        if info.data.get("optimizers") is not None:
-            _check_references(value, info.data["optimizers"], problems)
-        _check_shipping("lr_schedulers", value, problems)
-        problems.raise_if_any("lr_schedulers")
-        return value
+        return check_schedulers(value, info.data.get("optimizers"))
 
     @field_validator("training_step", mode="after")
     @classmethod
@@ -271,61 +171,3 @@ def _placeable(live: Any, captured: Any) -> Any:
     for error in unplaceable(live if isinstance(live, list | tuple) else (live,)):
         problems.add((), str(error), None, "not_adoptable")
     return Invalid(problems) if problems else captured
-
-
-def _checked(field: str, value: Any, problem: str | None) -> Any:
-    """Raise what is wrong with a callable, and everything that keeps it from being shipped."""
-    problems = Problems()
-    if problem is not None:
-        problems.add((), problem, value, "callable")
-    for sentence in explain(value, field, limit=LIMIT):
-        problems.add((), sentence, value, "not_serializable")
-    problems.raise_if_any(field)
-    return value
-
-
-def _check_shipping(field: str, value: Any, problems: Problems) -> None:
-    for at, construction in constructions_in(value):
-        for path, leaf in values_of(construction):
-            if isinstance(leaf, Construction | ParameterHole | ParametersHole | Ref):
-                continue
-            where = ".".join(map(str, (field, *at, *path)))
-            for sentence in explain(leaf, where, limit=LIMIT):
-                problems.add((*at, *path), sentence, leaf, "not_serializable")
-
-
-def _check_parameters(at: Location, construction: Construction, problems: Problems) -> None:
-    """Check that an optimizer has parameters, and each of them once."""
-    seen: set[str] = set()
-    for path, leaf in values_of(construction):
-        names = leaf.names if isinstance(leaf, ParametersHole) else ()
-        names = (leaf.name,) if isinstance(leaf, ParameterHole) else names
-        replaced = len(path) > 2 and path[0] == "changes" and construction.changes[cast("int", path[1])]
-        for name in names:
-            if name in seen and not replaced:
-                problems.add((*at, *path), f"parameter {name!r} is in more than one place", name, "duplicate")
-            seen.add(name)
-
-
-def _check_references(schedulers: Any, optimizers: Any, problems: Problems) -> None:
-    """Check that every scheduler leads to one of the optimizers."""
-    driven = {found.order for _, found in constructions_in(optimizers)}
-    inside = {found.order for _, found in constructions_in(schedulers)}
-    for at, construction in constructions_in(schedulers):
-        references = [(path, leaf) for path, leaf in values_of(construction) if isinstance(leaf, Ref)]
-        for path, leaf in references:
-            if leaf.order not in driven | inside:
-                problems.add(
-                    (*at, *path),
-                    f"this refers to construction {leaf.order}, which is neither an optimizer nor a "
-                    f"scheduler of this evaluator; known are {sorted(driven | inside)}",
-                    leaf.order,
-                    "foreign_optimizer",
-                )
-            elif leaf.order >= construction.order:
-                problems.add((*at, *path), "this refers to something that is built later", leaf.order)
-        averages = any(isinstance(leaf, ModuleHole) for _, leaf in values_of(construction))
-        if averages:  # an AveragedModel follows the model, and not an optimizer
-            continue
-        if not references and not list(constructions_in([construction.args, construction.kwargs])):
-            problems.add(at, "this scheduler leads to no optimizer", None, "foreign_optimizer")

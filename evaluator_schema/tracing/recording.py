@@ -171,6 +171,8 @@ class Snapshot:
     Args:
         copy_callables: Whether objects that can be called are copied, since they may keep state between
             their calls.
+        copy_objects: Whether all other objects are copied, since the call may change them, as a Trainer
+            changes its strategy. What cannot be copied is recorded as it is.
 
     Attributes:
         roots: Modules whose `parameters()` were found.
@@ -178,11 +180,13 @@ class Snapshot:
         originals: By the identity of each copy of an object, the object.
     """
 
-    def __init__(self, *, copy_callables: bool = False) -> None:
+    def __init__(self, *, copy_callables: bool = False, copy_objects: bool = False) -> None:
         self.roots: list[weakref.ref[Module]] = []
         self.used: list[Record] = []
         self.originals: dict[int, Any] = {}
         self._copy_callables = copy_callables
+        self._copy_objects = copy_objects
+        self._memo: dict[int, Any] = {}
         self._copies: dict[int, Any] = {}
 
     def rewind(self, value: Any) -> Any:
@@ -226,7 +230,14 @@ class Snapshot:
             return [self.take(item) for item in value]
         if self._copy_callables and callable(value):
             return self._copy(value)
-        return map_container(value, self.take)
+        mapped = map_container(value, self.take)
+        return self._copied(value) if self._copy_objects and mapped is value else mapped
+
+    def _copied(self, value: Any) -> Any:
+        try:
+            return copy.deepcopy(value, self._memo)
+        except Exception:  # noqa: BLE001 - who needs the copy will say so
+            return value
 
     def _copy(self, value: Any) -> Any:
         if id(value) not in self._copies:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..checking.signatures import misfits, name_of
 from ..errors import ArgumentError
+from ..lightning_kinds import package_of
 from .amendments import has_scheduler, note_groups, notice, optimizers_behind
 from .recording import Record, Snapshot, registry, tick
 
@@ -216,7 +217,10 @@ def _record_call(
     problems = misfits(target, args, kwargs)
     if problems:
         raise ArgumentError("; ".join(message for _, message in problems))
-    snapshot = Snapshot(copy_callables=_schedules(target, args, kwargs))
+    snapshot = Snapshot(
+        copy_callables=_schedules(target, args, kwargs),
+        copy_objects=package_of(target, "Trainer") is not None,
+    )
     args = tuple(snapshot.rewind(value) for value in args)
     kwargs = {key: snapshot.rewind(value) for key, value in kwargs.items()}
     recorded_args = tuple(snapshot.take(value) for value in args)

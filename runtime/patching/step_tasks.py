@@ -58,6 +58,7 @@ class StepTasks:
         self._hooks: list[Any] = []
         self._scale: torch.Tensor | None = None
         self._step: FrameType | None = None
+        self._is_announced = False
 
     def add(self, task: Task, *, before: bool) -> Handle:
         """Run a task around each step from now on."""
@@ -71,6 +72,15 @@ class StepTasks:
         """Let somebody decide on each step and count it, or nobody any more."""
         self._watcher = watcher
         self._hook()
+
+    def announce(self) -> None:
+        """Run the tasks before the step that is under way, if they have not run.
+
+        A trainer calls it where the gradients are ready, inside of the closure that it passes. Without it,
+        the tasks run when that closure is done.
+        """
+        if self._step is not None and not self._is_announced:
+            self._run_before(self.optimizer)
 
     def close(self) -> None:
         """Take all tasks away. Who watches stays, until the training that is watched has ended."""
@@ -101,6 +111,7 @@ class StepTasks:
         if self._step is not None and _is_within(frame, self._step):
             return None
         self._step = frame
+        self._is_announced = False
         if self._watcher is not None:
             self._watcher.begin_step(optimizer)
         if not self._before:
@@ -116,8 +127,9 @@ class StepTasks:
         return (args[0], wrapped, *args[2:]), kwargs
 
     def _run_before(self, optimizer: Optimizer) -> None:
-        if is_skipped(optimizer):
+        if self._is_announced or is_skipped(optimizer):
             return
+        self._is_announced = True
         self._unscale(optimizer)
         for entry in self._before[::-1]:
             entry.task()

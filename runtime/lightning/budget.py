@@ -1,0 +1,73 @@
+"""Counting the optimizer steps of a fit, and ending it by Lightning's own means."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.nn import Module
+from torch.optim import Optimizer
+
+from ..binding.budget import Budget
+from ..patching.step_tasks import StepTasks
+
+
+class StepRefused(StopIteration):
+    """Ends the batch under way before a step that may not be made.
+
+    Lightning's loops take a `StopIteration` as the end of an epoch, so everything else runs as usual.
+    """
+
+
+class FitBudget(Budget):
+    """A limit on a fit. The trainer's own limits end it; this counts, and covers what they do not.
+
+    Lightning counts the steps of all optimizers together, so where they do not take turns evenly one of
+    them would make too many. It knows of no `stop()`, and looks at its clock in another way.
+    """
+
+    def __init__(
+        self,
+        model: Module,
+        optimizers: Sequence[StepTasks],
+        max_steps: int | None = None,
+        timeout: float | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> None:
+        super().__init__(model, optimizers, max_steps, timeout, on_step)
+        self._trainer: Any = None
+        self.wants_to_end = False
+        """Whether no further batch should begin."""
+
+    def follow(self, trainer: Any) -> None:
+        """Know the trainer, to be able to end it."""
+        self._trainer = trainer
+
+    def end(self) -> None:
+        """Let no step be made any more, not even the one that is under way."""
+        self._ending = self.wants_to_end = True
+
+    def begin_step(self, optimizer: Optimizer) -> None:
+        """Be asked by an optimizer that is about to make a step."""
+        if self._ending or self._counts[id(optimizer)] == self._max_steps:
+            end_fit(self._trainer)
+            raise StepRefused
+
+    def finish_step(self) -> None:
+        """Be told that everything around a step is done."""
+        if self._stopped or (self._deadline is not None and time.monotonic() >= self._deadline):
+            self.wants_to_end = True
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether every optimizer has made its steps."""
+        return bool(self._counts) and all(count == self._max_steps for count in self._counts.values())
+
+
+def end_fit(trainer: Any) -> None:
+    """Let a trainer begin no further batch, whatever it was to do at least."""
+    if trainer is not None:
+        trainer.fit_loop.min_epochs = 0
+        trainer.fit_loop.epoch_loop.min_steps = None
+        trainer.should_stop = True

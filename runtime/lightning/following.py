@@ -1,0 +1,49 @@
+"""The callback through which a binding follows a fit."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from ...evaluator_schema.lightning_kinds import Package
+from ..binding.framework import Training
+from .budget import FitBudget, end_fit
+
+
+def following(package: Package, training: Training, budget: FitBudget) -> Any:
+    """Make a callback of one of Lightning's two packages: step tasks, epochs, and the end of the budget."""
+    return _callback_class(package)(training, budget)
+
+
+@cache
+def _callback_class(package: Package) -> type:
+    """Make the class: whose `Callback` it derives from depends on the package."""
+    base: Any = import_module(f"{package}.callbacks").Callback
+
+    class Following(base):  # type: ignore[misc]  # known when it is first used
+        """Calls what belongs to a binding at Lightning's own hook points."""
+
+        def __init__(self, training: Training, budget: FitBudget) -> None:
+            self._training = training
+            self._budget = budget
+
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002
+            """Run the tasks before a step: gradients are complete and unscaled, and not yet clipped."""
+            for steps in self._training.steps:
+                if steps.optimizer is optimizer:
+                    steps.announce()
+
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            """End the fit where the budget says so; all processes have to agree."""
+            wants = self._budget.wants_to_end
+            if trainer.world_size > 1:
+                wants = trainer.strategy.reduce_boolean_decision(wants, all=False)
+            if wants or (self._budget.is_spent and trainer.global_step < trainer.max_steps):
+                end_fit(trainer)
+
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
+            """Tell those who listen."""
+            self._training.tell_epoch(trainer.current_epoch + 1)
+
+    return Following
