@@ -28,7 +28,8 @@ def construct(evaluator: LightningEvaluator) -> tuple[Any, Any]:
     def fresh(leaf: Any) -> Any:
         return leaf if isinstance(leaf, _REFERENCES) else copy.deepcopy(leaf, copies)
 
-    specs = replace_leaves([_without_files(evaluator.trainer), evaluator.data_module], fresh)
+    trainer_spec, data_spec = replace_leaves([evaluator.trainer, evaluator.data_module], fresh)
+    specs = [_without_files(trainer_spec), data_spec]
     built = build(specs, _NoFilling())
     trainer, data_module = (built[spec.order] for spec in specs)
     for value, base in ((trainer, "Trainer"), (data_module, "LightningDataModule")):

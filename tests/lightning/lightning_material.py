@@ -1,4 +1,4 @@
-"""A small LightningModule in every form of `configure_optimizers`, and the user's own Trainer as the oracle."""
+"""A small LightningModule, every form of `configure_optimizers`, and the user's own Trainer as oracle."""
 
 import lightning.pytorch as unified
 import pytorch_lightning as pl
@@ -155,8 +155,8 @@ def plateau(net):
 
 
 def one_cycle(net):
-    optimizer = SGD(net.parameters(), lr=0.1, momentum=0.9)
-    return optimizer, OneCycleLR(optimizer, max_lr=0.2, total_steps=64)
+    optimizer = trace(SGD)(net.parameters(), lr=0.1, momentum=0.9)
+    return optimizer, trace(OneCycleLR)(optimizer, max_lr=0.2, total_steps=64)
 
 
 def pair(net, **options):
