@@ -7,6 +7,7 @@ _ADVICE = (
     "The number of training batches .* is smaller than the logging interval",
     "`LightningModule.configure_optimizers` returned `None`",
     "GPU available but not used",
+    "You passed in a `val_dataloader` but have no `validation_step`",
     "Starting from v1.9.0, `tensorboardX` has been removed",
     "Checkpoint directory .* exists and is not empty",
     ".*in eval mode at the start of training",

@@ -258,7 +258,9 @@ class AsksTheTrainer(Net):
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
         total = self.trainer.estimated_stepping_batches
-        return [optimizer], [{"scheduler": torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total), **STEP}]
+        return [optimizer], [
+            {"scheduler": torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total), **STEP}
+        ]
 
 
 STEP = {"interval": "step"}
@@ -328,5 +330,3 @@ def test_a_strategy_that_trains_in_copies_of_the_process_is_refused():
     model = net()
     with bind(evaluator, model) as binding, pytest.raises(TrainingError, match="strategy='ddp'"):
         binding.train()
-
-

@@ -118,9 +118,7 @@ def documented(model):
     return with_scheduler(model)
 
 
-@pytest.mark.parametrize(
-    "form", [dict_and_scheduler, dict_without, lists_with_a_config, empty, documented]
-)
+@pytest.mark.parametrize("form", [dict_and_scheduler, dict_without, lists_with_a_config, empty, documented])
 @pytest.mark.parametrize("recorded", [False, True])
 def test_43_every_form_of_configure_optimizers_is_taken(form, recorded):
     if recorded and form is empty:
@@ -255,9 +253,7 @@ class Remembering(Net):
 def test_the_users_guides_snippet_runs():
     """With its `return optimizers, lr_schedulers`, and an evaluator made by keyword."""
     trainer = trace(pl.Trainer)(max_epochs=1, **QUIET)
-    evaluator = LightningEvaluator(
-        trainer=trainer, data_module=trace(Data)(), dummy_input=torch.rand(8, 2)
-    )
+    evaluator = LightningEvaluator(trainer=trainer, data_module=trace(Data)(), dummy_input=torch.rand(8, 2))
     with bind(evaluator, net("optimizer, scheduler")) as binding:
         binding.train(max_steps=2)
         assert binding.dummy_input.shape == (8, 2)
