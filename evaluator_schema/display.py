@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 from typing import Any
 
@@ -93,8 +94,9 @@ def brief(value: Any) -> str:
     if isinstance(value, Ref):
         return f"#{value.order}"
     if isinstance(value, torch.Tensor):
-        if value.numel() == 1:
-            return f"tensor({value.item()})"
+        with contextlib.suppress(RuntimeError):  # bits, packed integers and the meta device have no number
+            if value.numel() == 1:
+                return f"tensor({value.item()})"
         return f"tensor {str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if is_namedtuple(value) or type(value) in (list, tuple):
         items = ", ".join(map(brief, value[:4])) + (", ..." if len(value) > 4 else "")

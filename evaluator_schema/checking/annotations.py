@@ -104,8 +104,16 @@ def _fits(adapter: TypeAdapter[Any] | None, value: Any) -> bool:
     if isinstance(value, str) and type(value) is not str:  # a member of a string enumeration is its string
         value = str.__str__(value)
     if not isinstance(value, int | float) and hasattr(value, "shape") and _is_number(value):
-        return _validates(adapter, value) or _validates(adapter, value.item())
+        return _validates(adapter, value) or _fits_as_number(adapter, value)
     return _validates(adapter, value)
+
+
+def _fits_as_number(adapter: TypeAdapter[Any], value: Any) -> bool:
+    try:
+        number = value.item()
+    except RuntimeError:  # bits, packed integers and the meta device have no number that could be checked
+        return True
+    return _validates(adapter, number)
 
 
 def _validates(adapter: TypeAdapter[Any], value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
 from torch.nn import Module
 
 from ...evaluator_schema.lightning_kinds import package_of

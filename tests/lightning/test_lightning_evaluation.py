@@ -1,6 +1,6 @@
 """A score by `Trainer.test` or `Trainer.validate`, and an example input out of the data."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
@@ -165,7 +165,7 @@ class Tensors(Shaped):
 
 
 class Mapped(Shaped):
-    batch = {"x": X, "label": Y}
+    batch: ClassVar = {"x": X, "label": Y}
 
 
 class Named(Shaped):
@@ -173,7 +173,7 @@ class Named(Shaped):
 
 
 class Short(Shaped):
-    batch = [X]
+    batch: ClassVar = [X]
 
 
 class TwoInputs(Net):
