@@ -181,8 +181,11 @@ class _OwnCluster:
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
             host="127.0.0.1",
+            # Without this, its pages would be open to other machines, and a port that is taken would
+            # leave a socket open.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            worker_dashboard_address="127.0.0.1:0",
             silence_logs=50,
         )
         try:

@@ -14,7 +14,7 @@ from trial_material import Net, make_evaluator
 
 import rebind
 
-QUIET = {"n_workers": 0, "dashboard_address": None, "host": "127.0.0.1", "silence_logs": 50}
+QUIET = {"n_workers": 0, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1", "silence_logs": 50}
 
 
 def slowly(binding):

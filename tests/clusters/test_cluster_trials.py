@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import signal
-import threading
 from functools import partial
 
 import pytest
 import test_run_trials as local
+import test_trial_chaos as chaos
 import torch
 import trial_material as material
 from conftest import job_processes
 from trial_material import Net, make_evaluator
 
 import rebind
-from rebind.runtime.pools import Briefing, Fate, Job
+from rebind.runtime.pools import Briefing, Job
 
 
 @pytest.fixture(scope="module")
@@ -91,20 +89,19 @@ def test_a_trial_that_runs_can_be_cancelled(warm, evaluator):
     assert rest["later"].error is None
 
 
-def test_files_are_copied_where_the_workers_lack_them(make_pool, monkeypatch, tmp_path):
+def test_files_are_copied_where_the_workers_lack_them(warm, monkeypatch, tmp_path):
     """A worker that cannot open a path is sent the content, and gets exactly that."""
     content = random.Random(1).randbytes(3 << 20)
     digest = rebind.runtime.trials.shelf.blake3(content).hexdigest()
     held = tmp_path / "held"
     held.write_bytes(content)
     lacking = tmp_path / "lacking"  # what a path means on another machine
-    pool = make_pool()
-    monkeypatch.setattr(type(pool), "_assignment", _with_path(type(pool)._assignment, str(lacking)))
-    pool.start(Briefing("pool_jobs:digest_of_files"))
+    monkeypatch.setattr(type(warm), "_assignment", _with_path(type(warm)._assignment, str(lacking)))
+    warm.start(Briefing("pool_jobs:digest_of_files"))
     for number in range(3):
-        pool.submit(Job(number, b"", {digest: str(held)}))
-    outcomes = [pool.next_outcome() for _ in range(3)]
-    pool.stop()
+        warm.submit(Job(number, b"", {digest: str(held)}))
+    outcomes = [warm.next_outcome() for _ in range(3)]
+    warm.stop()
     assert [bytes(outcome.answer) for outcome in outcomes] == [
         hashlib.sha256(content).hexdigest().encode()
     ] * 3
@@ -132,45 +129,13 @@ def test_a_run_that_is_left_early_kills_its_trials(warm, evaluator):
     assert len(before - job_processes()) == 1
 
 
-def survive(pool, tasks, size, seed, longest):
-    """Run tasks while job processes are killed at random; every answer is accounted for."""
-    payloads = [random.Random(seed + n).randbytes(size) for n in range(tasks)]
-    attempts = dict.fromkeys(range(tasks), 1)
-    over, chance, killed = threading.Event(), random.Random(seed), []
-
-    def kill():
-        while not over.wait(chance.uniform(0, longest)):
-            for pid in sorted(job_processes())[:1]:
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                    killed.append(pid)
-                except ProcessLookupError:
-                    continue
-
-    pool.start(Briefing("pool_jobs:digest_and_blob"), expected=tasks)
-    for number, payload in enumerate(payloads):
-        pool.submit(Job(number, payload))
-    thread = threading.Thread(target=kill)
-    thread.start()
-    done = {}
-    try:
-        while (outcome := pool.next_outcome()) is not None:
-            task = outcome.job_id % tasks
-            assert task not in done
-            if outcome.fate is Fate.DIED:
-                pool.submit(Job(task + tasks * attempts[task], payloads[task]))
-                attempts[task] += 1
-            else:
-                done[task] = bytes(outcome.answer)
-    finally:
-        over.set()
-        thread.join()
-        pool.stop()
-    for task, payload in enumerate(payloads):
-        assert done[task] == hashlib.sha256(payload).digest() * (size // 32)
-    return len(killed)
+@pytest.mark.timeout(600)
+def test_trials_with_2_mib_each_way_survive_kills_at_random(warm, tmp_path):
+    """All of them, byte-exact over an engine as well, each begun at most 1 + retries times."""
+    assert chaos.survive(warm, job_processes, tmp_path, count=100, seed=3)
 
 
-def test_every_task_is_done_while_processes_are_killed_at_random(make_pool):
-    """Answers are complete and byte-exact over an engine as well."""
-    assert survive(make_pool(), tasks=30, size=1 << 18, seed=3, longest=0.2)
+@pytest.mark.timeout(600)
+def test_trials_with_faults_in_a_tenth_are_all_accounted_for(warm):
+    """Each fault is its own trial's, in any order."""
+    chaos.soak(warm, count=200, seed=5)
