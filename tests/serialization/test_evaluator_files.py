@@ -209,6 +209,18 @@ def test_hostile_declarations_give_typed_errors():
     assert tried > 100
 
 
+@pytest.mark.parametrize("kind", [torch.bits8, torch.uint3, torch.float4_e2m1fn_x2], ids=str)
+def test_a_tensor_without_a_readable_element_comes_back_and_is_shown(kind):
+    """A stranger's file may hold one of these dtypes, of which torch tells no number."""
+    memory = torch.ones(1, dtype=torch.uint8)
+    back = loads(
+        dumps(make(dummy_input=torch.empty(0, dtype=kind).set_(memory.untyped_storage(), 0, (1,)))),
+        trusted=True,
+    )
+    assert back.dummy_input.dtype is kind
+    assert str(kind).removeprefix("torch.") in repr(back)
+
+
 def test_the_evaluator_of_a_large_model_is_small():
     """No tensor of the model travels: 10 million parameters, less than 10 kB."""
     evaluator = with_code(sizes=(5000, 2000))
