@@ -105,7 +105,8 @@ def _check_still_there(module: Any, built: ConfiguredModel) -> None:
 
 
 def _patch_losses(module: Any, strategy: Any, criterion: PatchedCriterion) -> None:
-    step: TrainingStep = criterion._rebind_criterion
+    step = criterion._rebind_criterion
+    assert isinstance(step, TrainingStep)  # noqa: S101 - what our own framework has
     training_step, backward = strategy.training_step, strategy.backward
     inputs: list[tuple[Any, ...]] = [()]
 

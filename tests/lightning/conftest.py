@@ -1,6 +1,7 @@
 """Lightning's advice on settings that tests choose with open eyes is no error here."""
 
 import pytest
+import torch
 
 _ADVICE = (
     "The '.*_dataloader' does not have many workers",
@@ -26,3 +27,12 @@ def pytest_collection_modifyitems(items):
         if "tests/lightning" in str(item.path):
             for advice in _ADVICE:
                 item.add_marker(pytest.mark.filterwarnings(f"ignore:{advice}"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As in a worker: sums of another number of threads differ in their last bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

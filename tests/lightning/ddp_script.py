@@ -1,6 +1,6 @@
 """Trains on two processes that Lightning starts, or on one with the same global batch; saves the weights.
 
-Run as `python ddp_script.py DEVICES FORM FILE`.
+Run as `python ddp_script.py DEVICES FILE`: both kinds of optimization, one after the other.
 """
 
 import sys
@@ -22,6 +22,10 @@ class Plain(Net):
         super().__init__(form)
         self.norm, self.drop = torch.nn.Identity(), torch.nn.Identity()
 
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("default", -mse(self(x), y), sync_dist=True)
+
 
 def two_groups(net):
     return [torch.optim.Adam(net.fc1.parameters(), lr=0.01), torch.optim.SGD(net.fc2.parameters(), lr=0.02)]
@@ -42,7 +46,13 @@ class Several(Plain):
 
 
 def main():
-    devices, form, path = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+    devices, path = int(sys.argv[1]), sys.argv[2]
+    found = {form: train(devices, form) for form in ("optimizer", "manual")}
+    if trainer_rank() == 0:
+        torch.save(found, path)
+
+
+def train(devices, form):
     torch.manual_seed(0)
     model = Several(form) if form == "manual" else Plain(form)
     trainer = rebind.trace(Trainer)(
@@ -54,7 +64,7 @@ def main():
     seen = []
     with rebind.bind(evaluator, model) as binding:
         binding.patch_loss(lambda loss: loss + 0.01 * model.fc1.weight.square().sum())
-        binding.before_step(lambda: seen.append(model.fc1.weight.grad.clone()))
+        binding.before_step(lambda: seen.append(model.fc1.weight.grad.clone()), optimizer=0)
         binding.train(max_steps=6)
         binding.train(max_steps=1)
         assert binding.steps == 7, binding.steps
@@ -63,8 +73,7 @@ def main():
         assert binding.steps == 8, binding.steps
         score = binding.evaluate().score
     assert model._trainer is None
-    if trainer_rank() == 0:
-        torch.save({"weights": model.state_dict(), "gradients": seen, "score": score}, path)
+    return {"weights": model.state_dict(), "gradients": seen, "score": score}
 
 
 def trainer_rank():

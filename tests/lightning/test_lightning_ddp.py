@@ -11,9 +11,8 @@ import torch
 SCRIPT = Path(__file__).with_name("ddp_script.py")
 
 
-@pytest.mark.parametrize("form", ["optimizer", "manual"])
-def test_two_processes_give_the_weights_of_one_at_the_same_global_batch(form, tmp_path):
-    """With a loss patch, tasks, a limit of steps, and a stop that one process asks for."""
+def test_two_processes_give_the_weights_of_one_at_the_same_global_batch(tmp_path):
+    """Automatic and manual, with a loss patch, tasks, a limit of steps, and a stop that one process wants."""
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -24,15 +23,17 @@ def test_two_processes_give_the_weights_of_one_at_the_same_global_batch(form, tm
     for devices in (1, 2):
         path = tmp_path / str(devices)
         run = subprocess.run(
-            [sys.executable, str(SCRIPT), str(devices), form, str(path)],
+            [sys.executable, str(SCRIPT), str(devices), str(path)],
             env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         assert run.returncode == 0, run.stderr[-3000:]
         found[devices] = torch.load(path)
-    for name, value in found[1]["weights"].items():
-        torch.testing.assert_close(found[2]["weights"][name], value, rtol=1e-5, atol=1e-6)
-    assert len(found[1]["gradients"]) == len(found[2]["gradients"]) == 8
-    for ours, theirs in zip(found[2]["gradients"], found[1]["gradients"], strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
-    assert found[2]["score"] == pytest.approx(found[1]["score"], rel=1e-4)
+    for form in ("optimizer", "manual"):
+        one, two = found[1][form], found[2][form]
+        for name, value in one["weights"].items():
+            torch.testing.assert_close(two["weights"][name], value, rtol=1e-5, atol=1e-6)
+        assert len(one["gradients"]) == len(two["gradients"]) == 8
+        for ours, theirs in zip(two["gradients"], one["gradients"], strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert two["score"] == pytest.approx(one["score"], rel=1e-4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]

@@ -16,15 +16,6 @@ from rebind import LocalPool, SerialPool, Trial, run_trials
 sys.path.insert(0, str(Path(__file__).parent))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """As in a worker: sums of another number of threads differ in their last bits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def states(evaluator, trials, pool):
     found = {}
     with run_trials(evaluator, trials, pool=pool, state_dicts=True) as results:
