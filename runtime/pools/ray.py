@@ -34,6 +34,9 @@ class RayPool(EnginePool):
         env: Variables of the environment to add or replace in the processes that do the jobs.
         path: Where else these look for modules, on the workers' machines.
 
+    An actor for which Ray has no CPU left waits for one; another pool's actors keep theirs until its
+    run, or its `with` block, ends.
+
     Where Ray was not initialised by the caller, it is started on this machine with the run and ends
     with it. Start it from the main thread.
 

@@ -14,16 +14,16 @@ import fcntl
 import hmac
 import os
 import struct
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from ...evaluator_schema.errors import CorruptedError, NotARebindFileError, TrialError, WrongKeyError
+from .closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
-    from types import TracebackType
 
     from ...serialization import SigningKey
 
@@ -32,7 +32,7 @@ _HEAD = struct.Struct("!QI32s")
 _LENGTH_CHECK = b"length"
 
 
-class Journal:
+class Journal(Closing):
     """An open journal, held by this process alone.
 
     Args:
@@ -85,17 +85,6 @@ class Journal:
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _claim(self) -> None:
         try:

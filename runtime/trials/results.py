@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from .closing import Closing
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
     from os import PathLike
-    from types import TracebackType
 
     import pandas as pd
     from matplotlib.figure import Figure
@@ -61,7 +62,7 @@ def best_of(results: Iterable[TrialResult]) -> TrialResult | None:
     return max(scored, key=lambda result: result.score or 0.0, default=None)
 
 
-class Results(Iterator[TrialResult]):
+class Results(Closing, Iterator[TrialResult]):
     """The results of a run, in the order in which the trials finish.
 
     Nothing starts before the first result is asked for. Leaving the `with` block, `close()`, an
@@ -121,17 +122,6 @@ class Results(Iterator[TrialResult]):
         """End the run; trials that have not finished are dropped."""
         self._begun = True
         self._source.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def names(self) -> tuple[str, ...]:

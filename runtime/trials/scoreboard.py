@@ -10,16 +10,14 @@ import mmap
 import os
 import struct
 import tempfile
-from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from .closing import Closing
 
 _LINE = struct.Struct("=qqq")  # slot, step, max_steps; aligned to words
 _LINES = 512
 
 
-class Scoreboard:
+class Scoreboard(Closing):
     """The page, as its reader has it; it ends with this process or when it is closed.
 
     Attributes:
@@ -44,17 +42,6 @@ class Scoreboard:
         """Free the page."""
         self._page.close()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Marker:

@@ -13,15 +13,15 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
 from ...evaluator_schema.errors import SaveError
+from .closing import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from types import TracebackType
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the file goes into a private folder in it
 # torch's data loaders and others need shared memory as well: a file takes half of what is free at
@@ -47,7 +47,7 @@ class Volume:
         return {self.digest: self.path}
 
 
-class Shelf:
+class Shelf(Closing):
     """Keeps files for as long as it is open."""
 
     def __init__(self) -> None:
@@ -83,17 +83,6 @@ class Shelf:
     def close(self) -> None:
         """Remove all files."""
         self._finalizer()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _write(write: Callable[[Path], object]) -> Path:

@@ -174,15 +174,18 @@ with rebind.LocalPool(workers=2) as pool:
 
 @pytest.mark.long
 @pytest.mark.parametrize("state", ["idle", "busy"])
-def test_a_parent_that_is_killed_leaves_no_worker_and_no_file(state):
-    """In the midst of a run or after it: the kernel frees everything with it."""
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT], ids=["killed", "interrupted"])
+def test_a_parent_that_ends_leaves_no_worker_and_no_file(state, end):
+    """In the midst of a run or after it: after SIGKILL, the kernel frees everything with it."""
     before = marked_processes(), left_files()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     command = [sys.executable, "-c", PARENT, state]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as parent:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, env=environment, **pipes) as parent:
         assert parent.stdout.readline() == b"ready\n"
         workers = marked_processes() - before[0] - {parent.pid}
         assert workers
-        parent.kill()
+        parent.send_signal(end)
+    assert parent.returncode == -end
     assert not wait_until_gone(workers)
     assert left_files() == before[1]
