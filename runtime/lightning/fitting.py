@@ -41,7 +41,7 @@ def fit(package: Package, module: Any, trainer: Any, data_module: Any, training:
     budget, criterion, built = training.budget, training.criterion, training.built
     assert isinstance(budget, FitBudget)  # noqa: S101 - what our own framework made
     assert isinstance(built, ConfiguredModel)  # noqa: S101 - likewise
-    _refuse_copied_processes(package, trainer)
+    _check_strategy(package, trainer.strategy)
     _set_limits(trainer, training)
     _give_optimizers(package, module, trainer.strategy, built)
     if criterion is not None:
@@ -60,9 +60,16 @@ def recorded_elsewhere() -> None:
     """Stand where Lightning insists on a `configure_optimizers`, and the evaluator has the optimizers."""
 
 
-def _refuse_copied_processes(package: Package, trainer: Any) -> None:
+def _check_strategy(package: Package, strategy: Any) -> None:
+    strategies = import_module(f"{package}.strategies")
+    sharding = (strategies.FSDPStrategy, strategies.DeepSpeedStrategy, strategies.ModelParallelStrategy)
+    if isinstance(strategy, sharding):
+        raise TrainingError(
+            f"a {type(strategy).__name__} shards the parameters, and the optimizers of a binding are built "
+            "on whole ones; use strategy='ddp', or a single device"
+        )
     launchers = import_module(f"{package}.strategies.launchers.multiprocessing")
-    if isinstance(trainer.strategy.launcher, launchers._MultiProcessingLauncher):
+    if isinstance(strategy.launcher, launchers._MultiProcessingLauncher):
         raise TrainingError(
             "this strategy trains in copies of this process, where patches, tasks and counts of steps would "
             "be lost; use strategy='ddp', which starts the script once for each device"

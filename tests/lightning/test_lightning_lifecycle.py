@@ -330,3 +330,35 @@ def test_a_strategy_that_trains_in_copies_of_the_process_is_refused():
     model = net()
     with bind(evaluator, model) as binding, pytest.raises(TrainingError, match="strategy='ddp'"):
         binding.train()
+
+
+class Unlogged(Net):
+    """Lightning's `self.log` cannot be compiled."""
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return nn.functional.mse_loss(self(x), y)
+
+    validation_step = pl.LightningModule.validation_step
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_compiled_module_trains_and_is_given_back_as_it_was(recorded):
+    """The trainer puts compiled methods onto the module, and they go with it."""
+    model = net("dict and config", kind=Unlogged)
+    compiled = torch.compile(model, backend="eager")
+    evaluator = evaluator_of(model=net("dict and config") if recorded else None)
+    with assert_pristine(model), bind(evaluator, compiled) as binding:
+        assert len(binding.report.matched) == 6
+        torch.manual_seed(1)
+        binding.train(max_steps=5)
+        assert binding.steps == 5
+        assert binding.dummy_input.shape == (4, 2)
+    assert model._compiler_ctx is None
+    assert_same(model, by_own_trainer("dict and config", kind=Unlogged, max_epochs=-1, max_steps=5))
+
+
+def test_a_strategy_that_shards_parameters_is_refused():
+    evaluator = evaluator_of(strategy=trace(pl.strategies.ModelParallelStrategy)())
+    with bind(evaluator, net()) as binding, pytest.raises(TrainingError, match="shards the parameters"):
+        binding.train()
