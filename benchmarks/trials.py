@@ -1,4 +1,4 @@
-"""What it costs to take one large evaluator to many trials: rebind and five other ways, in one run.
+"""What it costs to take one large evaluator to many trials: rebind and other ways, in one run.
 
     python benchmarks/trials.py [MIB [TRIALS]]
 
@@ -20,6 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import torch
 from torch import nn
@@ -64,6 +65,11 @@ def touch_bytes(data: bytes, number: int) -> float:
     return touch(rebind.loads(data, trusted=True), number)
 
 
+def touch_pickled(data: bytes, number: int) -> float:
+    """The same for those that take a pickle."""
+    return touch(cloudpickle.loads(data), number)
+
+
 def touch_array(array: Any, number: int) -> float:
     """The same for a bare array, which Ray maps without a copy."""
     return float(torch.from_numpy(array)[-1, 0]) + 0 * number
@@ -97,10 +103,18 @@ def rebind_trials(evaluator: Any, count: int, pool: rebind.Pool) -> float:
 
 
 def with_futures(evaluator: Any, count: int) -> float:
-    """`concurrent.futures`, spawn."""
+    """`concurrent.futures`, spawn; torch hands the tensors over in shared memory."""
     with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
         list(pool.map(warm_up, range(4)))
         return timed(lambda: list(pool.map(touch, [evaluator] * count, range(count))))
+
+
+def with_futures_bytes(evaluator: Any, count: int) -> float:
+    """The same with the bytes of cloudpickle, which torch cannot take through shared memory."""
+    with ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")) as pool:
+        list(pool.map(warm_up, range(4)))
+        data = (cloudpickle.dumps(evaluator) for _ in range(count))
+        return timed(lambda: list(pool.map(touch_pickled, data, range(count))))
 
 
 def with_loky(evaluator: Any, count: int) -> float:
@@ -233,6 +247,7 @@ def measurements(evaluator: Any, count: int) -> Iterator[tuple[str, float]]:
     if find_spec("joblib"):
         yield "joblib", with_joblib(evaluator, count)
     yield "concurrent.futures", with_futures(evaluator, count)
+    yield "concurrent.futures, cloudpickle", with_futures_bytes(evaluator, count)
 
 
 def main(mib: int = 100, count: int = 100) -> None:
@@ -241,7 +256,7 @@ def main(mib: int = 100, count: int = 100) -> None:
     own = None
     for name, seconds in measurements(make_evaluator(mib), count):
         own = own or seconds
-        print(f"  {name:26} {seconds:8.3f} s   {seconds / own:7.1f} x", flush=True)
+        print(f"  {name:31} {seconds:8.3f} s   {seconds / own:7.1f} x", flush=True)
     print(f"empty trial: {empty_trial():.2f} ms", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         starts = pool_starts(folder)

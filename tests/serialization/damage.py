@@ -1,7 +1,8 @@
 """Damage files in every way, count what becomes of it, and print a table: `python damage.py`.
 
 A file is opened unsigned with `trusted=True`, signed with its key, and signed with `trusted=True`. No damaged
-one may open, raise anything but a `RebindError`, or get as far as to unpickle its canary.
+one may open, raise anything but a `RebindError`, or get as far as to unpickle its canary. Files that nobody
+damaged come first: all of them must open, and their canaries sing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from canary import SUNG, Singer
 from rich.console import Console
 from rich.table import Table
 
@@ -26,15 +28,6 @@ OPENINGS = {
     "signed, with its key": (KEY, {"key": KEY}),
     "signed, trusted": (KEY, {"trusted": True}),
 }
-SUNG = []
-
-
-class Singer:
-    """A canary: leaves a trace where it is unpickled."""
-
-    def __reduce__(self):
-        return SUNG.append, ("sang",)
-
 
 @dataclass
 class Count:
@@ -77,16 +70,27 @@ def splices(first, second, number, chance):
             yield spliced
 
 
-def hostile_headers():
-    """Headers by someone who knows the format, whose seals and digests fit."""
+def unharmed_headers(key):
+    """What `hostile_headers` are made from, put together again in the same way."""
     import test_container_headers as headers
 
-    for change in headers.HOSTILE.values():
-        header, manifest, data = headers.parts()
+    yield headers.rebuilt(*headers.parts([Singer(), torch.arange(16)], key), key)
+
+
+def hostile_headers(key):
+    """Headers by someone who knows the format and has the key, around a canary.
+
+    Digests and seals fit, and so do signatures, except where their absence is what is hostile.
+    """
+    import test_container_headers as headers
+
+    value = [Singer(), torch.arange(16)]
+    for way, change in headers.HOSTILE.items():
+        header, manifest, data = headers.parts(value, key)
         change(header, manifest)
-        yield headers.rebuilt(header, manifest, data)
+        yield headers.rebuilt(header, manifest, data, None if way in headers.LACK_A_SIGNATURE else key)
     for layout in headers.LAYOUTS.values():
-        yield headers.with_layout(layout)
+        yield headers.with_layout(layout, value, key)
 
 
 def tried(files, arguments):
@@ -123,7 +127,11 @@ def counts(scale=1.0):
     """All ways of damage for all openings, a share of them; pairs of their names and a `Count`."""
     chance = random.Random(0)
     for opening, (key, arguments) in OPENINGS.items():
-        small, other, large = file_of(0, key), file_of(900, key), file_of(60_000, key)
+        small, other, large = (file_of(size, key) for size in (0, 900, 60_000))
+        unharmed = [small, other, large, *unharmed_headers(key)]
+        count = tried(unharmed, arguments)
+        if not len(unharmed) == count.opened == count.sung:
+            raise RuntimeError(f"{opening}: files that nobody damaged give {count}")
         first = [place for place in range(min(8192, len(large))) if chance.random() < scale]
         anywhere = [chance.randrange(len(large)) for _ in range(int(10_000 * scale))]
         lengths = [length for length in range(len(small)) if chance.random() < scale]
@@ -133,7 +141,7 @@ def counts(scale=1.0):
             "every truncation of a small file": (small[:length] for length in lengths),
             "random splices of two files": splices(large, other, int(5000 * scale), chance),
             "splices of two small files": splices(small, other, int(5000 * scale), chance),
-            "hostile headers, sealed": hostile_headers(),
+            "hostile headers, signed and sealed": hostile_headers(key),
         }
         for way, files in ways.items():
             yield opening, way, tried(files, arguments)

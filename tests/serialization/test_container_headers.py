@@ -27,31 +27,39 @@ OPENING = b'{"__metadata__":{"rebind.seal":"'
 SIGNED_OPENING = OPENING + b"0" * 64 + b'","rebind.signature":"' + b"0" * 64
 
 
-def sealed(text, data=b""):
-    """A file with this header text, padded and sealed as rebind does; the seal is 64 zeros in it."""
+def sealed(text, data=b"", key=None):
+    """A file with this header text, padded, signed and sealed as rebind does.
+
+    The seal is 64 zeros in the text, and so is the signature if there is a key.
+    """
     if isinstance(text, str):
         text = text.encode()
     text += b" " * (-(8 + len(text)) % 64)
     raw = len(text).to_bytes(8, "little") + text
+    if key is not None:
+        stop = 8 + len(SIGNED_OPENING)
+        assert raw[8:stop] == SIGNED_OPENING
+        raw = raw[: stop - 64] + key.sign(raw).encode() + raw[stop:]
     place = 8 + len(OPENING)
     return raw[:place] + digest([raw]).encode() + raw[place + 64 :] + data
 
 
-def parts():
+def parts(value=None, key=None):
     """The header and the data of a good file, as objects that a test can change."""
-    data = pack({"x": torch.arange(16)}, kind="test")
+    data = pack({"x": torch.arange(16)} if value is None else value, kind="test", key=key)
     length = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:length])
     manifest = json.loads(header["__metadata__"]["rebind.manifest"])
     return header, manifest, data[length:]
 
 
-def rebuilt(header, manifest, data):
+def rebuilt(header, manifest, data, key=None):
     header["__metadata__"] |= {
         "rebind.seal": NO_DIGEST,
+        "rebind.signature": NO_DIGEST,
         "rebind.manifest": json.dumps(manifest, separators=(",", ":"), ensure_ascii=False),
     }
-    return sealed(json.dumps(header, separators=(",", ":")), data)
+    return sealed(json.dumps(header, separators=(",", ":")), data, key)
 
 
 def test_a_file_that_is_taken_apart_and_put_together_again_opens():
@@ -136,7 +144,7 @@ HOSTILE = {
     "a value of two fields": in_manifest(fields=["a", "b"], code_fields=["a", "b"]),
     "an unknown payload": in_manifest(payload="yaml"),
     "signed without a signature": in_manifest(signed=True, key_id="a"),
-    "a key id without a signature": in_manifest(key_id="a"),
+    "a key id without a signature": in_manifest(signed=False, key_id="a"),
     "a tensor in no entry": in_manifest(
         tensors=[{"name": "a", "dtype": "f", "shape": [], "bytes": 4, "device": "cpu", "entry": "no"}]
     ),
@@ -152,6 +160,8 @@ HOSTILE = {
     "format as text": in_manifest(format="1"),
     "half a character": in_manifest(kind="\ud800"),
 }
+# Signed with the key, this one would be a good file.
+LACK_A_SIGNATURE = {"signed without a signature"}
 
 
 @pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
@@ -244,13 +254,13 @@ LAYOUTS = {
 }
 
 
-def with_layout(layout):
+def with_layout(layout, value=None, key=None):
     """A file with this layout, and a digest of it that fits."""
-    header, manifest, data = parts()
+    header, manifest, data = parts(value, key)
     start, stop = header["layout"]["data_offsets"]
     data = data[:start] + layout.ljust(stop - start, b"\0") + data[stop:]
     manifest["digests"]["layout"] = digest([data[start:stop]])
-    return rebuilt(header, manifest, data)
+    return rebuilt(header, manifest, data, key)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

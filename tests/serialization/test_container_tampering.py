@@ -5,6 +5,7 @@ from __future__ import annotations
 import damage
 import pytest
 import torch
+from canary import SUNG, Singer
 
 from rebind.evaluator_schema.errors import (
     CorruptedError,
@@ -17,23 +18,11 @@ from rebind.evaluator_schema.errors import (
 from rebind.serialization import SigningKey, inspect, pack, unpack
 
 KEY = SigningKey("test", b"k" * 32)
-RUN = []
 
 
 @pytest.fixture(autouse=True)
 def silence():
-    RUN.clear()
-
-
-def _sing(trace):
-    RUN.append(trace)
-
-
-class Singer:
-    """A canary: leaves a trace where it is unpickled."""
-
-    def __reduce__(self):
-        return _sing, ("sang",)
+    SUNG.clear()
 
 
 def small_file(key):
@@ -56,14 +45,14 @@ def case(request):
 def assert_refused(data, arguments, what):
     with pytest.raises(SerializationError):
         unpack(data, **arguments)
-    assert not RUN, what
+    assert not SUNG, what
 
 
 def test_the_untouched_file_opens(case):
     """Otherwise the tests below would show nothing."""
     data, arguments = case
     unpack(data, **arguments)
-    assert RUN == ["sang"]
+    assert SUNG == ["sang"]
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x20, 0x80, 0xFF])
@@ -144,14 +133,14 @@ def test_pickled_code_needs_a_key_or_trust():
     for key in (None, KEY):
         with pytest.raises(UntrustedPayloadError, match=r"test\. .*trusted=True"):
             unpack(small_file(key))
-    assert not RUN
+    assert not SUNG
 
 
 def test_a_value_of_another_kind_is_refused():
     """A signed message cannot pose as another one."""
     with pytest.raises(NotARebindFileError, match="'model'"):
         unpack(small_file(KEY), key=KEY, kind="model")
-    assert not RUN
+    assert not SUNG
 
 
 def test_more_bytes_than_the_limit_are_refused():
@@ -167,3 +156,13 @@ def test_damage_of_every_kind_is_refused(scale):
     """Flips, cuts, splices and hostile headers: nothing opens, no other error, no canary; a share of them."""
     for opening, way, count in damage.counts(scale):
         assert count.is_clean, (opening, way, count)
+
+
+@pytest.mark.parametrize("opening", damage.OPENINGS)
+def test_the_canaries_of_hostile_headers_tell_when_a_check_is_missing(opening, monkeypatch):
+    """Without one of them some of the headers open. So it is the checks that keep the canaries silent."""
+    monkeypatch.setattr("rebind.serialization.container._RULES", {})
+    key, arguments = damage.OPENINGS[opening]
+    count = damage.tried(damage.hostile_headers(key), arguments)
+    assert count.opened
+    assert count.sung >= count.opened
