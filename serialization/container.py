@@ -12,6 +12,7 @@ from ..evaluator_schema.errors import (
     TruncatedError,
     UnsignedError,
 )
+from .cures import GET_AGAIN
 from .digests import NO_DIGEST, digest
 from .format import FORMAT, LAYOUT, MAX_FILE_BYTES, PAYLOAD, READABLE
 from .header import Header, read_header
@@ -89,8 +90,7 @@ class Container:
     def _verify(self, name: str, data: bytes | memoryview) -> None:
         if digest([data]) != self.manifest.digests[name]:
             raise CorruptedError(
-                f"The entry {name!r} was changed since it was written: its digest does not fit. "
-                "Get the file again from where it was made."
+                f"The entry {name!r} was changed since it was written: its digest does not fit. {GET_AGAIN}"
             )
 
 
@@ -120,7 +120,7 @@ def read_container(data: memoryview) -> Container:
     manifest = _read_manifest(header.manifest)
     for rule, holds in _RULES.items():
         if not holds(header, manifest):
-            raise CorruptedError(f"Rebind did not write this file. In one of its own, {rule}.")
+            raise CorruptedError(f"Rebind did not write this file: in one of its own, {rule}. {GET_AGAIN}")
     return Container(data, header, manifest)
 
 
@@ -142,18 +142,22 @@ def _read_manifest(text: str) -> Manifest:
     fields = parse_json(text, "manifest")
     version = fields.get("format") if isinstance(fields, dict) else None
     if type(version) is not int or version < 1:
-        raise NotARebindFileError("The manifest names no format version.")
+        raise NotARebindFileError(
+            f"The manifest names no format version, so rebind did not write it. {GET_AGAIN}"
+        )
     if version > FORMAT:
         raise NewerFormatError(
             f"The bytes are of format {version}, written by {_writer(fields)}; this rebind reads "
             f"up to format {FORMAT}. Update rebind to open them."
         )
     if version not in READABLE:
-        raise NotARebindFileError(f"There is no format {version}.")
+        raise NotARebindFileError(
+            f"The manifest names format {version}, and there is none, so rebind did not write it. {GET_AGAIN}"
+        )
     try:
         return Manifest.model_validate_json(text, strict=True)
     except ValueError as error:
-        raise CorruptedError(f"The manifest is not one that rebind writes: {error}") from None
+        raise CorruptedError(f"The manifest is not one that rebind writes. {GET_AGAIN} {error}") from None
 
 
 def _writer(fields: dict[str, object]) -> str:
@@ -169,14 +173,11 @@ def check_size(found: int, expected: int) -> None:
         TruncatedError: It has fewer, or more.
     """
     if found < expected:
-        raise TruncatedError(
-            f"The bytes end too early: there are {found:,} of {expected:,}. "
-            "Get the file again from where it was made."
-        )
+        raise TruncatedError(f"The bytes end too early: there are {found:,} of {expected:,}. {GET_AGAIN}")
     if found > expected:
         raise TruncatedError(
             f"The bytes go on too long: there are {found:,}, and the file ends after {expected:,}. "
-            "Something was appended, or only a part of the bytes is the file."
+            f"Something was appended, or only a part of the bytes is the file. {GET_AGAIN}"
         )
 
 

@@ -18,6 +18,7 @@ from ..evaluator_schema.errors import (
     RebindError,
 )
 from ..evaluator_schema.evaluator import Evaluator
+from .cures import GET_AGAIN, OPEN_ELSEWHERE
 from .drafting import draft_declared, draft_pickled
 from .layout import View
 from .memory import MemoryWriter
@@ -126,7 +127,9 @@ def _has_plain_memory(tensor: Tensor) -> bool:
 
 def _read_tensor(text: object, memory: MemoryReader) -> Tensor:
     if not isinstance(text, str) or not text.isdecimal() or len(text) > _MOST_DIGITS:
-        raise CorruptedError(f"The payload refers to a tensor {text!r:.80} that is not in the file.")
+        raise CorruptedError(
+            f"The payload refers to a tensor {text!r:.80} that is not in the file. {GET_AGAIN}"
+        )
     return memory.view(int(text))
 
 
@@ -156,11 +159,11 @@ def _valid(manifest: Manifest, allow: Iterable[str], make: Callable[[], Evaluato
         if strange := strange_modules(error, allow):
             raise untrusted_imports(manifest, strange) from error
         raise InvalidPayloadError(
-            f"The file is whole, and the {manifest.kind} in it is not valid here: {error}"
+            f"The file is whole, and the {manifest.kind} in it is not valid here. {OPEN_ELSEWHERE} {error}"
         ) from error
     except Exception as error:
         raise InvalidPayloadError(
-            f"The file is whole, and the {manifest.kind} in it cannot be made. "
+            f"The file is whole, and the {manifest.kind} in it cannot be made. {OPEN_ELSEWHERE} "
             f"{type(error).__name__}: {error}"
         ) from error
 

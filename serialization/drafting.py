@@ -75,7 +75,9 @@ def draft_declared(
         NotSerializableError: The JSON is none that would be read again: nested too deeply, say.
     """
     try:
-        parse_json(text, "evaluator's JSON")
+        parse_json(
+            text, "evaluator's JSON", cure="Nest fewer lists and dictionaries, or put them into tensors."
+        )
     except CorruptedError as error:
         raise NotSerializableError(str(error)) from None
     return _draft(
@@ -102,6 +104,8 @@ def _draft(content_bytes: bytes, memory: MemoryWriter, key: Keys | None, **field
             **fields,
         )
     except ValueError as error:
-        raise NotSerializableError(f"What the manifest should say is not JSON: {error}") from None
+        raise NotSerializableError(
+            f"What the manifest should say is not JSON. Make the summary of JSON values only: {error}"
+        ) from None
     # The payload comes last: tensors then start at the first aligned byte.
     return Draft([*entries, Entry(PAYLOAD, (content_bytes,))], manifest, signing_key(key))

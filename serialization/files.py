@@ -12,6 +12,7 @@ import sys
 from typing import IO, TYPE_CHECKING, Final
 
 from ..evaluator_schema.errors import NotARebindFileError, SaveError, TooLargeError, TruncatedError
+from .cures import GET_AGAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,8 +26,11 @@ _CURES: Final = {
     errno.ENOSPC: "The disk is full: free some space, or save to another one.",
     errno.EDQUOT: "Your quota is used up: free some space, or save to another disk.",
     errno.EFBIG: "The system allows no file that large: see `ulimit -f`.",
-    errno.EACCES: "You may not write there.",
-    errno.EROFS: "It is read-only there.",
+    errno.EACCES: "You may not write there: save to a folder of yours.",
+    errno.EPERM: "You may not write there: save to a folder of yours.",
+    errno.EROFS: "It is read-only there: save to another disk.",
+    errno.ENAMETOOLONG: "Choose a shorter name.",
+    errno.EIO: "The disk fails: save to another one.",
     errno.ENOENT: "The folder does not exist: make it before.",
     errno.EISDIR: "That is a folder: name a file in it.",
 }
@@ -57,9 +61,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
         if durable:
             _sync_folder(os.path.dirname(target))  # noqa: PTH120
     except OSError as error:
-        cure = _CURES.get(error.errno or 0, "")
+        cure = _CURES.get(error.errno or 0, "Save to another place.")
         raise SaveError(
-            f"{os.fspath(path)} could not be written: {error.strerror or error}. {cure}".strip()
+            f"{os.fspath(path)} could not be written: {error.strerror or error}. {cure}"
         ) from error
 
 
@@ -91,9 +95,12 @@ def map_for_reading(descriptor: int) -> mmap.mmap:
 def _mapped(descriptor: int, flags: int, protection: int) -> mmap.mmap:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise NotARebindFileError("This is not a regular file, so it is not a rebind file.")
+        raise NotARebindFileError(
+            "This is not a regular file, so it is not a rebind file. Name the file itself; of a pipe, read "
+            "the bytes and open those."
+        )
     if not status.st_size:
-        raise TruncatedError("The file is empty. Get it again from where it was made.")
+        raise TruncatedError(f"The file is empty. {GET_AGAIN}")
     try:
         return mmap.mmap(descriptor, status.st_size, flags=flags, prot=protection)
     except (OSError, OverflowError) as error:

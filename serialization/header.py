@@ -19,6 +19,7 @@ from ..evaluator_schema.errors import (
     TooLargeError,
     TruncatedError,
 )
+from .cures import GET_AGAIN
 from .digests import NO_DIGEST, digest
 from .format import ALIGNMENT, MAX_HEADER_BYTES, padding
 from .strict_json import parse_json
@@ -119,8 +120,7 @@ def read_header(data: memoryview) -> Header:
     unsealed = raw[: _SEAL.start] + _ZEROS + raw[_SEAL.stop :]
     if digest([unsealed]).encode() != raw[_SEAL]:
         raise CorruptedError(
-            "The header was changed since it was written: its seal does not fit. "
-            "Get the file again from where it was made."
+            f"The header was changed since it was written: its seal does not fit. {GET_AGAIN}"
         )
     # From here on with seal and signature zeroed, so that neither can pose as a piece of JSON.
     signed_bytes = unsealed[: _SIGNATURE.start] + _ZEROS + unsealed[_SIGNATURE.stop :]
@@ -128,7 +128,7 @@ def read_header(data: memoryview) -> Header:
     manifest = _manifest_text(table)
     slots = _slots(table)
     if _render(list(slots.values()), manifest) != signed_bytes:
-        raise CorruptedError("The header is not written the way rebind writes it.")
+        raise CorruptedError(f"The header is not written the way rebind writes it. {GET_AGAIN}")
     return Header(
         slots=slots,
         manifest=manifest,
@@ -158,7 +158,7 @@ def _render(slots: Sequence[Slot], manifest: str) -> bytes:
 
 def _signature(raw: bytes) -> str:
     if not re.fullmatch(rb"[0-9a-f]{64}", raw):
-        raise CorruptedError("The signature is not written the way rebind writes it.")
+        raise CorruptedError(f"The signature is not written the way rebind writes it. {GET_AGAIN}")
     return raw.decode()
 
 
@@ -167,12 +167,12 @@ def _header_length(data: memoryview) -> int:
     length = LENGTH_BYTES + int.from_bytes(data[:LENGTH_BYTES], "little")
     if length > MAX_HEADER_BYTES:
         raise TooLargeError(
-            f"The header claims {length:,} bytes, and rebind writes at most {MAX_HEADER_BYTES:,}."
+            f"The header claims {length:,} bytes, and rebind writes at most {MAX_HEADER_BYTES:,}. {GET_AGAIN}"
         )
     if length > len(data):
         raise _truncated(len(data), length)
     if length % ALIGNMENT or length < _SIGNATURE.stop:
-        raise CorruptedError(f"A header of {length} bytes is none that rebind writes.")
+        raise CorruptedError(f"A header of {length} bytes is none that rebind writes. {GET_AGAIN}")
     return length
 
 
@@ -182,7 +182,10 @@ def _check_opening(data: memoryview) -> None:
         return
     if len(data) < LENGTH_BYTES + len(_OPENING) and _OPENING.startswith(found):
         raise _truncated(len(data), _SIGNATURE.stop)
-    raise NotARebindFileError(f"These {len(data):,} bytes are not a rebind file{_guess(bytes(data[:16]))}.")
+    raise NotARebindFileError(
+        f"These {len(data):,} bytes are not a rebind file{_guess(bytes(data[:16]))}. "
+        "Name one that rebind wrote."
+    )
 
 
 def _guess(start: bytes) -> str:
@@ -197,8 +200,7 @@ def _guess(start: bytes) -> str:
 
 def _truncated(found: int, expected: int) -> TruncatedError:
     return TruncatedError(
-        f"The bytes end too early: there are {found:,}, and there should be {expected:,} or more. "
-        "Get the file again from where it was made."
+        f"The bytes end too early: there are {found:,}, and there should be {expected:,} or more. {GET_AGAIN}"
     )
 
 
@@ -206,7 +208,7 @@ def _manifest_text(table: Any) -> str:
     metadata = table.get("__metadata__") if isinstance(table, dict) else None
     manifest = metadata.get("rebind.manifest") if isinstance(metadata, dict) else None
     if not isinstance(manifest, str):
-        raise CorruptedError("The header has no manifest.")
+        raise CorruptedError(f"The header has no manifest. {GET_AGAIN}")
     return manifest
 
 
@@ -220,7 +222,7 @@ def _slots(table: dict[str, Any]) -> dict[str, Slot]:
         if slot.start != position or slot.stop < slot.start:
             raise CorruptedError(
                 f"The entry {name!r} lies at {slot.start}..{slot.stop}, and the one before it "
-                f"ends at {position}."
+                f"ends at {position}. {GET_AGAIN}"
             )
         position = slot.stop
     return slots
@@ -235,7 +237,9 @@ def _slot(name: str, entry: Any) -> Slot:
         } if dtype in DTYPE_BYTES and _are_sizes(count, start, stop):
             if count * DTYPE_BYTES[dtype] == stop - start and not (stop - start) % ALIGNMENT:
                 return Slot(name, dtype, start, stop)
-    raise CorruptedError(f"The entry {name!r} has a size, type or place that rebind does not write.")
+    raise CorruptedError(
+        f"The entry {name!r} has a size, type or place that rebind does not write. {GET_AGAIN}"
+    )
 
 
 def _are_sizes(*values: int) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..evaluator_schema.errors import CorruptedError
+from .cures import GET_AGAIN
 from .format import LAYOUT
 from .strict_json import parse_json
 
@@ -59,7 +60,7 @@ class Layout(BaseModel):
 
 
 def read_layout(container: Container) -> Layout:
-    """The layout of a file, all of whose places exist.
+    """The layout of a file, all of whose places exist, with a place for every tensor.
 
     Raises:
         CorruptedError: It was changed, or is none that rebind writes.
@@ -71,7 +72,7 @@ def read_layout(container: Container) -> Layout:
     try:
         layout = Layout.model_validate_json(text, strict=True)
     except ValueError as error:
-        raise CorruptedError(f"The layout is not one that rebind writes: {error}") from None
+        raise CorruptedError(f"The layout is not one that rebind writes. {GET_AGAIN} {error}") from None
     slots = container.header.slots
     sizes = {"": 0} | {name: slot.stop - slot.start for name, slot in slots.items()}
     segments = layout.segments
@@ -83,5 +84,11 @@ def read_layout(container: Container) -> Layout:
         )
         and all(view.span < len(layout.spans) for view in layout.views)
     ):
-        raise CorruptedError("The layout speaks of places that the file does not have.")
+        raise CorruptedError(f"The layout speaks of places that the file does not have. {GET_AGAIN}")
+    tensors = len(container.manifest.tensors) + container.manifest.tensors_not_listed
+    if len(layout.spans) != tensors:
+        raise CorruptedError(
+            f"The layout has places for {len(layout.spans)} tensors, and the manifest tells of {tensors}. "
+            f"{GET_AGAIN}"
+        )
     return layout

@@ -10,6 +10,7 @@ from torch import Tensor, UntypedStorage
 
 from ..evaluator_schema.errors import CorruptedError, InvalidPayloadError
 from . import rebuild
+from .cures import GET_AGAIN
 from .segments import flat_bytes
 
 if TYPE_CHECKING:
@@ -52,7 +53,9 @@ class MemoryReader:
         """The storage of a span, and its offset there in bytes."""
         spans = self._layout.spans
         if not isinstance(span, int) or not 0 <= span < len(spans):
-            raise CorruptedError(f"The payload refers to a tensor {span!r} that is not in the file.")
+            raise CorruptedError(
+                f"The payload refers to a tensor {span!r} that is not in the file. {GET_AGAIN}"
+            )
         segment, offset = spans[span]
         if segment not in self._storages:
             self._storages[segment] = self._on_device(segment, self._on_cpu(segment))
@@ -69,12 +72,16 @@ class MemoryReader:
             CorruptedError: There is none, or it would reach beyond its memory.
         """
         if not 0 <= number < len(self._layout.views):
-            raise CorruptedError(f"The payload refers to a tensor {number} that is not in the file.")
+            raise CorruptedError(
+                f"The payload refers to a tensor {number} that is not in the file. {GET_AGAIN}"
+            )
         span, dtype, shape, stride, requires_grad, is_parameter = self._layout.views[number]
         try:
             tensor = rebuild.tensor(self.place(span), dtype, shape, stride, requires_grad)
         except (AttributeError, TypeError, ValueError, RuntimeError) as error:
-            raise CorruptedError(f"The tensor {number} does not fit its memory: {error}") from None
+            raise CorruptedError(
+                f"The tensor {number} does not fit its memory: {error}. {GET_AGAIN}"
+            ) from None
         return torch.nn.Parameter(tensor, requires_grad) if is_parameter else tensor
 
     def _on_cpu(self, segment: int) -> UntypedStorage:
@@ -104,6 +111,7 @@ class MemoryReader:
             moved = flat.to(torch.device(target)).untyped_storage()
         except (RuntimeError, AssertionError) as error:
             raise InvalidPayloadError(
-                f"A tensor from {source!r} cannot go where map_location={to!r} says: {error}"
+                f"A tensor from {source!r} cannot go where map_location={to!r} says. Name a device that is "
+                f"here, or none for the CPU: {error}"
             ) from error
         return moved

@@ -64,9 +64,10 @@ def unpack(
     opened = open_bytes(memoryview(data), key=key, trusted=trusted, max_bytes=max_bytes)
     manifest = opened.manifest
     if manifest.content != "value" or kind not in (None, manifest.kind):
+        cure = f"unpack it as kind={manifest.kind!r}" if manifest.content == "value" else "use loads"
         raise NotARebindFileError(
             f"These bytes hold the {manifest.content} {manifest.kind!r}, and not the "
-            f"{'value' if kind is None else repr(kind)} that was expected."
+            f"{'value' if kind is None else repr(kind)} that was expected. If that is what you want, {cure}."
         )
     (value,) = opened.unpickle(opened.reader(map_location, in_place=in_place)).values()
     return value

@@ -17,6 +17,7 @@ MIN_SECRET_BYTES: Final = 32
 
 # Signatures of this format cannot be replayed as those of something else made with the same secret.
 _PURPOSE: Final = b"rebind file signature 1\0"
+_MAKE_ONE: Final = "Make one with SigningKey.generate('name')."
 _KEY_LINE: Final = re.compile(r"rebind-key (?P<id>\S+) (?P<secret>(?:[0-9a-fA-F]{2})+)\s*")
 
 
@@ -42,15 +43,18 @@ class SigningKey:
     def __post_init__(self) -> None:
         if not isinstance(self.id, str) or not re.fullmatch(r"[!-~]{0,128}", self.id):
             raise InvalidKeyError(
-                f"A key id has up to 128 visible ASCII characters and no spaces, not {self.id!r}."
+                f"A key id has up to 128 visible ASCII characters and no spaces, not {self.id!r}. "
+                "Choose another one; the default is none."
             )
         if not isinstance(self.secret, (bytes, bytearray, memoryview)):
-            raise InvalidKeyError(f"The secret of a key is bytes, not {type(self.secret).__name__}.")
+            raise InvalidKeyError(
+                f"The secret of a key is bytes, not {type(self.secret).__name__}. {_MAKE_ONE}"
+            )
         object.__setattr__(self, "secret", bytes(self.secret))
         if len(self.secret) < MIN_SECRET_BYTES:
             raise InvalidKeyError(
                 f"The secret of a key has at least {MIN_SECRET_BYTES} bytes, this one has "
-                f"{len(self.secret)}. Make one with SigningKey.generate('name')."
+                f"{len(self.secret)}. {_MAKE_ONE}"
             )
 
     @classmethod
@@ -73,7 +77,10 @@ class SigningKey:
         """The key in an environment variable, in one of the forms that `from_file` reads."""
         text = os.environ.get(variable)
         if text is None:
-            raise InvalidKeyError(f"There is no key: the variable {variable} is not set.")
+            raise InvalidKeyError(
+                f"There is no key: the variable {variable} is not set. Set it to what `to_file` of a key "
+                "wrote, or to a secret."
+            )
         return cls._from_bytes(os.fsencode(text), id, f"${variable}")
 
     @classmethod
@@ -94,7 +101,7 @@ class SigningKey:
             InvalidKeyError: The key has no name.
         """
         if not self.id:
-            raise InvalidKeyError("Only a key with an id is written to a file.")
+            raise InvalidKeyError("Only a key with an id is written to a file: SigningKey.generate('name').")
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(f"rebind-key {self.id} {self.secret.hex()}\n".encode())
@@ -158,13 +165,16 @@ def verify_signature(data: bytes, signature: str, key_id: str | None, keys: tupl
     if not any(matches):
         raise WrongKeyError(
             f"The signature was not made with the key given{f' as {key_id!r}' if key_id else ''}. "
-            "The bytes were signed with another key, or changed by someone who has none."
+            "The bytes were signed with another key, or changed by someone who has none. Pass the key of "
+            "whoever wrote them, or get them again from there."
         )
 
 
 def _several(keys: object) -> Iterable[object]:
     if isinstance(keys, str) or not isinstance(keys, Iterable):
-        raise InvalidKeyError(f"A key is bytes, a SigningKey or a list of those, not {type(keys).__name__}.")
+        raise InvalidKeyError(
+            f"A key is bytes, a SigningKey or a list of those, not {type(keys).__name__}. {_MAKE_ONE}"
+        )
     return keys
 
 
@@ -173,4 +183,4 @@ def _named(key: object) -> SigningKey:
         return key
     if isinstance(key, (bytes, bytearray, memoryview)):
         return SigningKey("", bytes(key))
-    raise InvalidKeyError(f"A key is bytes or a SigningKey, not {type(key).__name__}.")
+    raise InvalidKeyError(f"A key is bytes or a SigningKey, not {type(key).__name__}. {_MAKE_ONE}")

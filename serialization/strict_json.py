@@ -6,15 +6,17 @@ import json
 from typing import Any, NoReturn
 
 from ..evaluator_schema.errors import CorruptedError, TooLargeError
+from .cures import GET_AGAIN
 from .format import MAX_JSON_BYTES, MAX_JSON_DEPTH
 
 
-def parse_json(text: bytes | str, where: str) -> Any:
+def parse_json(text: bytes | str, where: str, *, cure: str = GET_AGAIN) -> Any:
     """The value that `text` stands for.
 
     Args:
         text: JSON, as UTF-8 bytes or a string.
         where: What the text is, for the message.
+        cure: What to do if it is not the JSON that rebind writes.
 
     Raises:
         CorruptedError: It is not JSON, or JSON that no rebind writes.
@@ -29,8 +31,8 @@ def parse_json(text: bytes | str, where: str) -> Any:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
         value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise CorruptedError(f"The {where} is not the JSON that rebind writes: {error}.") from None
-    _check_depth(value, where)
+        raise CorruptedError(f"The {where} is not the JSON that rebind writes: {error}. {cure}") from None
+    _check_depth(value, where, cure)
     return value
 
 
@@ -45,10 +47,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
 
 
-def _check_depth(value: Any, where: str) -> None:
+def _check_depth(value: Any, where: str, cure: str) -> None:
     level, depth = [value], 0
     while level := [item for item in level if isinstance(item, (dict, list))]:
         depth += 1
         if depth > MAX_JSON_DEPTH:
-            raise CorruptedError(f"The {where} nests more than {MAX_JSON_DEPTH} levels deep.")
+            raise CorruptedError(f"The {where} nests more than {MAX_JSON_DEPTH} levels deep. {cure}")
         level = [child for item in level for child in (item.values() if isinstance(item, dict) else item)]
