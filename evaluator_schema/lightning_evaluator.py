@@ -9,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -108,8 +109,11 @@ class LightningEvaluator(Evaluator):
             optimizers, schedulers = place_adopted(optimizers, schedulers)
             fields.update(optimizers=optimizers or None, lr_schedulers=schedulers)
             fields["scheduler_options"] = list(configured.options) or None
+        try:
+            evaluator = handler(fields)
+        except ValidationError as error:
+            problems.include((), error)
         problems.raise_if_any(cls.__name__)
-        evaluator = handler(fields)
         if names is not None:
             evaluator._live = names.live
         return evaluator

@@ -23,8 +23,11 @@ class Problems:
         self._details.append(InitErrorDetails(type=error, loc=location, input=found))
 
     def include(self, location: Location, error: ValidationError) -> None:
-        """Note all problems of another validation, under `location`."""
+        """Note all problems of another validation under `location`, but for fields with problems already."""
+        known = {detail["loc"] for detail in self._details if "loc" in detail}
         for line in error.errors(include_url=False):
+            if (*location, *line["loc"][:1]) in known:
+                continue
             self.add((*location, *line["loc"]), line["msg"], line.get("input"), line["type"])
 
     def __bool__(self) -> bool:

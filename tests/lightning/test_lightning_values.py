@@ -39,6 +39,14 @@ def test_what_was_not_traced_is_told_how_to_trace_it():
     assert "write trace(Data)(...)" in found["data_module"]
 
 
+def test_everything_is_told_at_once():
+    """A trainer that was not traced, a model that is none, and the fields after them."""
+    trainer = pl.Trainer(**QUIET, logger=False, enable_checkpointing=False)
+    found = places(trainer, 3, dummy_input=threading.Lock(), model=nn.Linear(1, 1), metric="")
+    assert set(found) == {"trainer", "data_module", "dummy_input", "model", "metric"}
+    assert "was not built by a traced call" in found["trainer"]
+
+
 def test_trainer_and_data_module_are_not_taken_for_each_other():
     found = places(trace(Data)(), trainer_of())
     assert "is none" in found["trainer"]
