@@ -25,6 +25,7 @@ from ..evaluator_schema.errors import (
     RebindError,
 )
 from . import rebuild
+from .cures import OPEN_ELSEWHERE
 from .imports import ImportRecorder, missing_message
 from .memory import MemoryWriter, Span
 
@@ -102,7 +103,8 @@ def unpickle_fields(stream: bytes, fields: tuple[str, ...], memory: MemoryReader
             raise MissingModuleError(missing_message([(str(error), name)])) from error
         except Exception as error:
             raise InvalidPayloadError(
-                f"The field {name!r} cannot be put together again. {type(error).__name__}: {error}"
+                f"The field {name!r} cannot be put together again. {type(error).__name__}: {error}. "
+                f"{OPEN_ELSEWHERE}"
             ) from error
     return values
 

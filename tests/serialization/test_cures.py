@@ -247,7 +247,7 @@ CASES = {
     "raises": (
         "InvalidPayload",
         lambda: unpack(pack(Broken(), kind="test"), trusted=True),
-        ["field 'test'", "ValueError"],
+        ["field 'test'", "ValueError", "Open it with the libraries"],
     ),
     "missing device": ("InvalidPayload", missing_device, ["'cpu'", "'cuda:99'", "Name a device"]),
     "no folder": (

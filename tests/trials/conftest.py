@@ -19,7 +19,7 @@ def _descriptors():
             target = str(entry.readlink())
         except OSError:
             continue
-        if target.startswith(("socket:", "pipe:", "anon_inode:")) or "rebind" in target:
+        if target.startswith(("socket:", "pipe:", "anon_inode:")) or "/rebind-" in target:
             kinds[target.partition(":")[0]] += 1
     return kinds
 
