@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, TypedStorage, UntypedStorage
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 # A storage, and an offset in it in bytes. It stands in the payload as a persistent id.
 Place: TypeAlias = tuple[UntypedStorage, int]
+
+_QUANTIZED: Final = {torch.qint8, torch.quint8, torch.qint32, torch.quint4x2, torch.quint2x4}
 
 
 def tensor(  # noqa: PLR0917 - positional in payloads
@@ -35,13 +37,15 @@ def tensor(  # noqa: PLR0917 - positional in payloads
         is_neg: Whether it stands for the negative of its memory.
 
     Raises:
-        TypeError: There is no such dtype.
+        TypeError: There is no such dtype, or it is one of quantized tensors, which are not written so.
         ValueError: The memory is too small for it.
     """
     storage, offset = place
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
         raise TypeError(f"torch {torch.__version__} has no dtype {dtype!r}")
+    if kind in _QUANTIZED:
+        raise TypeError(f"{dtype} numbers without a quantizer are no tensor; torch fails when it is used")
     if len(shape) != len(stride) or offset % kind.itemsize:
         raise ValueError("shape, strides and offset do not fit together")
     last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))

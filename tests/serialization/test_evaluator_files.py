@@ -32,6 +32,7 @@ from rebind.serialization import (
     loads,
     open_evaluator,
     pack,
+    rebuild,
     save,
     unpack,
 )
@@ -219,6 +220,14 @@ def test_a_tensor_without_a_readable_element_comes_back_and_is_shown(kind):
     )
     assert back.dummy_input.dtype is kind
     assert str(kind).removeprefix("torch.") in repr(back)
+
+
+@pytest.mark.parametrize("kind", ["qint8", "quint8", "qint32", "quint4x2", "quint2x4"])
+def test_quantized_numbers_without_a_quantizer_are_refused(kind):
+    """Torch would make a tensor of them, and fail with an assertion of its own as soon as it is used."""
+    memory = torch.ones(4, dtype=torch.uint8).untyped_storage()
+    with pytest.raises(TypeError, match="without a quantizer"):
+        rebuild.tensor((memory, 0), kind, (1,), (1,), False, False, False)
 
 
 def test_the_evaluator_of_a_large_model_is_small():
