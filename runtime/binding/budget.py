@@ -109,12 +109,13 @@ class Budget:
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done: the place where a training may end."""
-        if (
-            self._stopped
-            or (self._deadline is not None and time.monotonic() >= self._deadline)
-            or all(count == self._max_steps for count in self._counts.values())
-        ):
+        if self._is_over or all(count == self._max_steps for count in self._counts.values()):
             self.end()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether it was stopped, or its time is over."""
+        return self._stopped or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def _before_forward(self, model: Module, _: Any) -> None:
         if model.training:

@@ -57,6 +57,8 @@ class Framework(ABC):
     """What loss patches go around."""
     may_skip_loss: ClassVar[bool] = False
     """Whether the criterion may return None for a batch that is not trained on."""
+    budget: ClassVar[type[Budget]] = Budget
+    """What counts the steps of one training, and ends it."""
 
     @abstractmethod
     def check_model(self, model: Module) -> None:
@@ -84,17 +86,6 @@ class Framework(ABC):
         Raises:
             TrainingError: It cannot.
         """
-
-    def budget(
-        self,
-        model: Module,
-        steps: Sequence[StepTasks],
-        max_steps: int | None,
-        timeout: float | None,
-        on_step: Callable[[int], None],
-    ) -> Budget:
-        """Make what counts the steps of one training."""
-        return Budget(model, steps, max_steps, timeout, on_step)
 
     @abstractmethod
     def train(self, training: Training) -> None:

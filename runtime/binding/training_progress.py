@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..live_bar import live_bar
 from .events import Event, Listeners
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class _Bar:
             return
         self._next = event.seconds + _INTERVAL
         if self._bar is None or self._task is None:
-            self._bar = _rich_bar()
+            self._bar = live_bar()
             self._bar.start()
             self._task = self._bar.add_task("training", total=event.max_steps, told="")
         loss = f"loss {event.loss:.4g}" if event.loss is not None else ""
@@ -64,18 +65,3 @@ class _Bar:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
-
-
-def _rich_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
-        console=Console(stderr=True),
-        auto_refresh=False,
-    )

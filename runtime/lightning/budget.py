@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from torch.nn import Module
 from torch.optim import Optimizer
 
 from ..binding.budget import Budget
-from ..patching.step_tasks import StepTasks
 
 
 class StepRefused(StopIteration):
@@ -27,18 +23,9 @@ class FitBudget(Budget):
     them would make too many. It knows of no `stop()`, and looks at its clock in another way.
     """
 
-    def __init__(
-        self,
-        model: Module,
-        optimizers: Sequence[StepTasks],
-        max_steps: int | None = None,
-        timeout: float | None = None,
-        on_step: Callable[[int], None] | None = None,
-    ) -> None:
-        super().__init__(model, optimizers, max_steps, timeout, on_step)
-        self._trainer: Any = None
-        self.wants_to_end = False
-        """Whether no further batch should begin."""
+    _trainer: Any = None
+    wants_to_end = False
+    """Whether no further batch should begin."""
 
     def follow(self, trainer: Any) -> None:
         """Know the trainer, to be able to end it."""
@@ -56,7 +43,7 @@ class FitBudget(Budget):
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done."""
-        if self._stopped or (self._deadline is not None and time.monotonic() >= self._deadline):
+        if self._is_over:
             self.wants_to_end = True
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -20,7 +20,6 @@ from ..binding.reinitialise import Reinitialised, reinitialise
 from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing
 from ..naming.renaming import Rename
-from ..patching.step_tasks import StepTasks
 from .budget import FitBudget
 from .configuring import ConfiguredModel, check_optimizers, configure
 from .constructing import construct
@@ -34,6 +33,7 @@ class Lightning(Framework):
     """Constructs a trainer and a data module for each training and each evaluation."""
 
     may_skip_loss = True
+    budget = FitBudget
 
     def __init__(self, evaluator: LightningEvaluator) -> None:
         self._evaluator = evaluator
@@ -87,17 +87,6 @@ class Lightning(Framework):
 
     def check_limits(self, max_epochs: int | None) -> None:
         """Take any limit: Lightning counts steps and epochs."""
-
-    def budget(
-        self,
-        model: Module,
-        steps: Sequence[StepTasks],
-        max_steps: int | None,
-        timeout: float | None,
-        on_step: Callable[[int], None],
-    ) -> FitBudget:
-        """Make a budget that ends a fit as Lightning ends one."""
-        return FitBudget(model, steps, max_steps, timeout, on_step)
 
     def train(self, training: Training) -> None:
         """Fit with a fresh trainer and data module."""

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 
-class Handle:
+class Revertible(ABC):
+    """What is taken away by `revert`, or when its `with` block is left."""
+
+    @abstractmethod
+    def revert(self) -> None:
+        """Take it away; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.revert()
+
+
+class Handle(Revertible):
     """Takes one thing away again: alone, once, and in any order with others.
 
     It is a context manager, too: what it stands for is gone when the block is left.
@@ -31,17 +45,6 @@ class Handle:
         undo, self._undo = self._undo, None
         if undo is not None:
             undo()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.revert()
 
     def __repr__(self) -> str:
         return f"<Handle of {self._what}{'' if self.active else ' (reverted)'}>"

@@ -7,7 +7,7 @@ import copy
 from collections import deque
 from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from torch.nn import Module
@@ -15,7 +15,7 @@ from torch.nn import Module
 from ...evaluator_schema.checking.signatures import name_of
 from ...evaluator_schema.errors import TrainingError
 from ...evaluator_schema.values import map_container
-from .handles import Handle
+from .handles import Handle, Revertible
 
 Reduction = Literal["mean"] | Callable[[Any, Any], Any]
 Source = Literal["output", "input", "grad_output"]
@@ -39,7 +39,7 @@ class Hook:
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 
-class Collection:
+class Collection(Revertible):
     """What passed through a module, within a bound on memory. Made by `Binding.collect`.
 
     Values are copies without history: neither an operation in place that follows nor a graph of gradients
@@ -108,12 +108,6 @@ class Collection:
         """Stop collecting; what is kept stays."""
         if self.handle is not None:
             self.handle.revert()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.revert()
 
     def __len__(self) -> int:
         return len(self._kept)

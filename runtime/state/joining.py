@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch.nn import Module
@@ -16,6 +15,7 @@ from ...evaluator_schema.errors import BindError
 from ..naming.canonical import canonical
 from ..naming.matching import Match
 from ..naming.suggesting import nearest
+from ..patching.handles import Revertible
 
 # {module or parameter name: the tensors that join}
 Additions = Mapping[str, Iterable[torch.Tensor]]
@@ -38,7 +38,7 @@ class Joining:
     place: Place
 
 
-class Joined:
+class Joined(Revertible):
     """Parameters that joined; `revert()` takes them out again, and so does leaving the block.
 
     Attributes:
@@ -56,17 +56,6 @@ class Joined:
         for tensor in self._without_grad:
             tensor.grad = None
         self._without_grad = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.revert()
 
 
 def plan(additions: Additions, optimizers: Sequence[Optimizer], match: Match) -> list[Joining]:

@@ -7,6 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ..live_bar import live_bar
 from .results import best_of
 
 if TYPE_CHECKING:
@@ -110,21 +111,5 @@ def showing(total: int, progress: bool | None) -> Iterator[Progress]:  # noqa: F
     elif not terminal:
         yield Lines(total)
     else:
-        with _rich_bar() as bar:
+        with live_bar() as bar:
             yield Bar(total, bar)
-
-
-def _rich_bar() -> RichProgress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as RichProgress
-
-    return RichProgress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[told]}", markup=False),
-        console=Console(stderr=True),
-        auto_refresh=False,
-    )
