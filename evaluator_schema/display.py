@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .checking.signatures import name_of
+from .checking.signatures import name_of, shortened
 from .construction import Construction
 from .declarative.importing import import_path
 from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, is_namedtuple
@@ -103,5 +103,4 @@ def brief(value: Any) -> str:
         return f"[{items}]" if isinstance(value, list) else f"({items})"
     if callable(value):
         return import_path(value) or (repr(value) if not hasattr(value, "__qualname__") else name_of(value))
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(value, 80)

@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch.optim import Optimizer, lr_scheduler
 
 from ..values import Iterated
+from .signatures import shortened
 
 # Arguments that take more than their annotation says: (class, parameter) -> what else they take.
 # Each was found by calling the constructor, of torch 2.13, and training with the result.
@@ -71,7 +72,7 @@ def mismatch(target: Callable[..., Any], parameter: inspect.Parameter, value: An
     if _fits(adapter, value) or _fits_too(target, parameter, value):
         return None
     wanted = parameter.annotation if isinstance(parameter.annotation, str) else _shown(parameter.annotation)
-    return f"{parameter.name!r} must be {wanted}, not {_brief(value)} ({type(value).__name__})"
+    return f"{parameter.name!r} must be {wanted}, not {shortened(value, 60)} ({type(value).__name__})"
 
 
 def _fits_too(target: Callable[..., Any], parameter: inspect.Parameter, value: Any) -> bool:
@@ -181,8 +182,3 @@ def _adapter_of_type(annotation: Any) -> TypeAdapter[Any] | None:
 
 def _shown(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -160,3 +160,12 @@ def names_argument(target: Callable[..., Any], name: str) -> bool:
     if parameter is not None and parameter.kind in _KEYWORD:
         return True
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.parameters.values())
+
+
+def shortened(value: Any, most: int) -> str:
+    """Show a value in few characters, and by its type if it cannot show itself (a tensor of bits)."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - whatever a stranger's repr raises, the tree around it can be read
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= most else f"{text[: most - 3]}..."

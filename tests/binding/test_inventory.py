@@ -21,7 +21,7 @@ def trees(draw):
 
     def grow(depth):
         module = draw(st.sampled_from([nn.Module(), *shared])) if depth else nn.Module()
-        if module in shared and module._parameters:
+        if module in shared and (module._parameters or module._modules):
             return module
         for name in draw(st.sets(names, max_size=3)):
             kind = draw(st.sampled_from(["parameter", "none", "module", "no module"]))

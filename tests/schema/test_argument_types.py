@@ -189,6 +189,17 @@ def test_every_type_error_is_reported(target, name):
 
 
 @pytest.mark.parametrize(
+    "number",
+    [torch.zeros(1, device="meta"), torch.zeros(1, dtype=torch.uint8).view(torch.bits8)],
+    ids=["meta", "bits"],
+)
+def test_a_tensor_whose_number_cannot_be_read_is_not_judged(number):
+    """There is no number to look at; a tensor of two is none in any case."""
+    assert complaint(torch.optim.SGD, "momentum", number) is None
+    assert complaint(torch.optim.SGD, "momentum", torch.zeros(2, device="meta")) is not None
+
+
+@pytest.mark.parametrize(
     "target", [t for t in OPTIMIZERS if "betas" in signature_of(t).parameters], ids=describe
 )
 @pytest.mark.parametrize("betas", [{0.8, 0.9}, (0.9,), (0.9, 0.99, 0.999), ("0.8", "0.9"), 0.9])

@@ -279,6 +279,14 @@ def test_the_representation_is_a_tree_without_a_list_of_names():
     assert "group 0: 100 parameters" in html
 
 
+def test_what_cannot_be_shown_is_shown_by_its_type():
+    """Torch cannot print a tensor of bits; the evaluator around it can still be read."""
+    bits = torch.zeros(1, dtype=torch.uint8).view(torch.bits8)
+    text = repr(make(dummy_input={"mask": bits, "masks": bits}))
+    assert "dummy_input: <dict>" in text
+    assert "dummy_input: tensor bits8[1]" in repr(make(dummy_input=bits))
+
+
 def test_the_json_schema_describes_what_is_written():
     """Every field is in it with its description, and nothing else is allowed."""
     schema = json.loads(json.dumps(TorchEvaluator.model_json_schema()))
