@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import pickle
+import pickletools
 import sys
 import types
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -15,7 +19,7 @@ from rebind.evaluator_schema.errors import (
     MissingModuleError,
     NotSerializableError,
 )
-from rebind.serialization import EnvironmentWarning, environment, inspect, pack, pickling, unpack
+from rebind.serialization import EnvironmentWarning, environment, imports, inspect, pack, pickling, unpack
 
 
 @pytest.fixture
@@ -231,3 +235,36 @@ def test_code_defined_here_keeps_working_elsewhere():
     first, second = unpack(pack((count, Counter()), kind="t"), trusted=True)
     first()
     assert second()["calls"] == 4
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [
+            *range(-300, 300, 7),
+            1 << 80,
+            -1.5,
+            None,
+            True,
+            "text" * 99,
+            "\ud800",
+            b"b" * 300,
+            bytearray(9),
+            {1: {2}},
+        ],
+        [f"{number}" * 3 for number in range(700)] * 2,
+        functools.partial(print, *map(str, range(300))),
+        [OrderedDict(a=1), OrderedDict(b=2), frozenset("ab"), Path("p"), pickle.PickleBuffer, "x" * 70_000],
+        torch.nn.Linear(2, 2),
+    ],
+    ids=["kinds", "memo", "partial", "classes", "module"],
+)
+def test_opcodes_are_read_as_pickletools_reads_them(value, protocol):
+    """Their names and where each starts, in streams with every size of argument."""
+    stream = pickle.dumps(value, protocol)
+    expected = [(opcode.name, position) for opcode, _, position in pickletools.genops(stream)]
+    stops = [0, *(stop for _, _, stop in imports._opcodes(stream))]
+    found = [(name, start) for (name, _, _), start in zip(imports._opcodes(stream), stops, strict=False)]
+    assert found == expected
+    assert stops[-1] == len(stream)
