@@ -230,7 +230,7 @@ def main() -> int:
             if not options.smallest * MIB <= count <= options.largest * MIB:
                 continue
             evaluator = evaluator_of(torch.randint(0, 256, (count,), dtype=torch.uint8))
-            saving[size] = medians(savers(evaluator, folder), repeats)
+            saving[size] = medians(savers(evaluator, folder), repeats, from_synced=True)
             durable = durable_savers(evaluator, folder)
             saving[size] |= medians(durable, min(repeats, 15), from_synced=True)
             del durable

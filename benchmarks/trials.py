@@ -188,11 +188,17 @@ def empty_trial() -> float:
     """Milliseconds per trial that does nothing, on one warm worker; the best of three runs."""
     evaluator = make_evaluator(0)
     trials = [rebind.Trial(model=Tiny, task=look) for _ in range(300)]
-    with rebind.LocalPool(workers=1) as pool:
-        rebind.run_trials(evaluator, trials[:4], pool, progress=False).wait()
-        runs = [
-            timed(lambda: rebind.run_trials(evaluator, trials, pool, progress=False).wait()) for _ in range(3)
+
+    def work() -> None:
+        failed = [
+            each.error for each in rebind.run_trials(evaluator, trials, pool, progress=False) if each.error
         ]
+        if failed:
+            raise failed[0]
+
+    with rebind.LocalPool(workers=1) as pool:
+        work()
+        runs = [timed(work) for _ in range(3)]
     return min(runs) / len(trials) * 1e3
 
 

@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 from .capture.naming import Names, holders_of
 from .checking.signatures import name_of
 from .comparison import differences, same
-from .construction import LIVE, Construction, Frozen, holes_in, replace_leaves
+from .construction import LIVE, Construction, Frozen, constructions_in, holes_in, replace_leaves
 from .declarative import codec
 from .declarative.importing import import_path
 from .declarative.migrations import migrated
@@ -49,12 +49,23 @@ class Evaluator(Frozen):
         return {name: getattr(self, name) for name in type(self).model_fields}
 
     @classmethod
-    def from_fields(cls, fields: Mapping[str, Any], *, context: dict[str, Any] | None = None) -> Self:
+    def from_fields(
+        cls, fields: Mapping[str, Any], *, context: dict[str, Any] | None = None, checked: bool = False
+    ) -> Self:
         """Create an evaluator from what `fields` gave, with every check run again.
+
+        Args:
+            fields: The fields by name.
+            context: What pydantic hands to the validators.
+            checked: These very fields came through here before, in this process: they are taken as they
+                are, unless a migration has something to change in them.
 
         Raises:
             ValidationError: The fields do not make an evaluator.
         """
+        if checked and all(map(_is_current, fields.values())):
+            taken: Self = cls.model_construct(set(fields), **fields)  # type: ignore[assignment]
+            return taken
         reopened = {name: _reopened(value) for name, value in fields.items()}
         return cls.model_validate(reopened, context={**(context or {}), LIVE: True})
 
@@ -168,6 +179,16 @@ def _reopened(value: Any) -> Any:
     if isinstance(value, tuple) and value and all(isinstance(item, Construction) for item in value):
         return [_spec_of(item) for item in value]
     return _spec_of(value) if isinstance(value, Construction) else value
+
+
+def _is_current(value: Any) -> bool:
+    """Tell whether no migration has anything to change in a field."""
+    for _, construction in constructions_in(value):
+        path = import_path(construction.target)
+        spec = {"target": path, "args": list(construction.args), "kwargs": dict(construction.kwargs)}
+        if not same(migrated(spec), spec):
+            return False
+    return True
 
 
 def _spec_of(construction: Construction) -> dict[str, Any]:

@@ -66,8 +66,17 @@ def draft_evaluator(evaluator: Evaluator, key: Keys | None) -> Draft:
     return draft_declared(text, memory, kind=kind, key=key, summary=summary, imports=imports)
 
 
-def evaluator_of(opened: Opened, memory: MemoryReader, allow: Iterable[str]) -> Evaluator:
+def evaluator_of(
+    opened: Opened, memory: MemoryReader, allow: Iterable[str], *, again: bool = False
+) -> Evaluator:
     """The evaluator in checked bytes.
+
+    Args:
+        opened: The bytes.
+        memory: Its tensors.
+        allow: Modules that import paths may lead to.
+        again: Whether these bytes have given a valid evaluator in this process before. Most of the work
+            is to check what comes out, which is the same each time.
 
     Raises:
         NotARebindFileError: They hold something else.
@@ -86,7 +95,9 @@ def evaluator_of(opened: Opened, memory: MemoryReader, allow: Iterable[str]) -> 
     if manifest.payload == "pickle":
         fields = opened.unpickle(memory)
         cls = fields.pop(_CLASS, None) or _class_of(manifest, ())
-        return _valid(manifest, allow, lambda: cls.from_fields(fields, context=context))
+        # A class of the user's may have validators that do more than to check.
+        checked = again and _is_own(cls)
+        return _valid(manifest, allow, lambda: cls.from_fields(fields, context=context, checked=checked))
     cls = _class_of(manifest, allow)
     return _valid(manifest, allow, lambda: cls.model_validate_json(opened.text(), context=context))
 

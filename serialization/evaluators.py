@@ -169,6 +169,7 @@ class OpenedEvaluator:
         verify_tensors: bool = True,
     ) -> None:
         self._allow = tuple(allow)
+        self._valid = False
         self._descriptor: int | None = open_for_mapping(path)
         try:
             self._opened: Opened = open_bytes(
@@ -204,7 +205,10 @@ class OpenedEvaluator:
                 f"{expected:,}. Replace files by renaming another one over them."
             )
         opened = self._opened.over(data)
-        return evaluator_of(opened, opened.reader(map_location, in_place=True), self._allow)
+        reader = opened.reader(map_location, in_place=True)
+        evaluator = evaluator_of(opened, reader, self._allow, again=self._valid)
+        self._valid = True
+        return evaluator
 
     def close(self) -> None:
         """Close the file. Evaluators taken from it stay as they are."""

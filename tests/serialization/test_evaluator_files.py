@@ -12,7 +12,8 @@ import importable_parts
 import pytest
 import torch
 
-from rebind import TorchEvaluator, trace
+from rebind import TorchEvaluator, add_migration, trace
+from rebind.evaluator_schema.declarative import migrations
 from rebind.evaluator_schema.errors import (
     InvalidPayloadError,
     NotARebindFileError,
@@ -245,6 +246,19 @@ def test_parameters_without_names_are_told_before_anything_is_written(tmp_path):
     with pytest.raises(UnresolvedParametersError):
         save(evaluator, tmp_path / "f")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_checked_once_comes_back_equal_each_time(tmp_path, monkeypatch):
+    """Only the first rehydration checks; a migration that is added later has its say."""
+    evaluator = with_code(dummy_input=torch.ones(3))
+    save(evaluator, tmp_path / "f", KEY)
+    with open_evaluator(tmp_path / "f", KEY) as opened:
+        first, second = opened.rehydrate(), opened.rehydrate()
+        assert first == second == evaluator
+        assert first.model_fields_set == second.model_fields_set
+        monkeypatch.setattr(migrations, "_migrations", list(migrations._migrations))
+        add_migration("torch.optim:SGD", lambda spec: {**spec, "kwargs": {"lr": 7.0}})
+        assert opened.rehydrate().optimizers.kwargs == {"lr": 7.0}
 
 
 def test_each_rehydration_is_a_fresh_evaluator(tmp_path):
