@@ -149,7 +149,7 @@ def dynamic_distiller(model, evaluator):
 
 
 def adaptive_distiller(model, evaluator):
-    """The student's 32 hidden features are mapped onto the teacher's 64 by a linear layer that trains along."""
+    """A linear layer maps the student's 32 hidden features onto the teacher's 64, and trains along."""
     config = [
         {"op_names": ["hidden"], "lambda": 1.0, "apply_method": "mse"},
         {"op_names": ["fc"], "lambda": 0.5, "apply_method": "kl"},
@@ -160,10 +160,10 @@ def adaptive_distiller(model, evaluator):
 
 
 ALGORITHMS = {
-    **{
-        name: masked_finetuning(name)
-        for name in ("LevelPruner", "L1NormPruner", "L2NormPruner", "FPGMPruner")
-    },
+    "LevelPruner": masked_finetuning("LevelPruner"),
+    "L1NormPruner": masked_finetuning("L1NormPruner"),
+    "L2NormPruner": masked_finetuning("L2NormPruner"),
+    "FPGMPruner": masked_finetuning("FPGMPruner"),
     "TaylorPruner": compressing(taylor),
     "SlimPruner": compressing(slim),
     "MovementPruner": compressing(movement, STEPS, None),

@@ -1,4 +1,4 @@
-"""Digits, a small CNN as plain module and LightningModule, and its evaluator of each kind, NNI's own included."""
+"""Digits, a small CNN as plain module and LightningModule, and evaluators of each kind, also NNI's."""
 
 import pytorch_lightning as pl
 import torch
@@ -31,7 +31,7 @@ def loader(data, batch_size):
 
 
 class Layers:
-    """Two convolutions with batch norm and two linear layers, for images of 1 x 8 x 8 pixels in 10 classes."""
+    """Two convolutions with batch norm and two linear layers, for 10 classes of 1 x 8 x 8 pixels."""
 
     def __init__(self, width=8, *, seed=0):
         super().__init__()
@@ -79,7 +79,9 @@ def loss_of(batch, model):
     return F.cross_entropy(model(images), labels)
 
 
-def train(model, optimizers, training_step, lr_schedulers=None, max_steps=None, max_epochs=None):
+def train(  # noqa: PLR0917 - as NNI calls it
+    model, optimizers, training_step, lr_schedulers=None, max_steps=None, max_epochs=None
+):
     """Train for an epoch if nothing else is said. It counts the steps, as NNI's evaluator relies on it."""
     made = 0
     for _ in range(max_epochs or (1 if max_steps is None else 100)):

@@ -240,7 +240,7 @@ def test_optimizers_are_recorded_before_nni_adds_its_own_parameters():
 
 
 def test_an_evaluator_that_comes_after_the_wrapping_trains_everything():
-    """NNI's own would lose the wrapped layers in silence, since the Parameter objects are no longer the same."""
+    """NNI's own loses the wrapped layers in silence: the Parameter objects are no longer the same."""
     from nni.compression.pruning import L1NormPruner, LinearPruner
 
     model = Net()
