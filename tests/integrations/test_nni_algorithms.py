@@ -7,6 +7,7 @@ import pytest
 import torch
 from nni_algorithms import ALGORITHMS, CONVOLUTIONS, quantization
 from nni_material import KINDS, Net, nni_evaluator
+from nni_witnesses import WITNESSES
 
 from rebind.runtime.integrations.nni import as_nni
 
