@@ -17,8 +17,9 @@ from ...evaluator_schema.evaluator import Evaluator
 from ..binding.binding import Binding, bind
 from ..patching.handles import Revertible
 from .leading_steps import LeadingSteps
+from .nni import as_nni
 from .nni_placing import places
-from .nni_recording import recorded_on
+from .nni_recording import is_wrapped, recorded_on
 from .no_batch import NoBatch
 
 Task = Callable[[], Any]
@@ -72,10 +73,13 @@ class NniEvaluator(NniInterface):  # type: ignore[misc]  # NNI ships no types
     def _init_optimizer_helpers(self, pure_model: Module) -> None:
         """Learn which parameters the optimizers have, while the model has its own names.
 
+        A model that another compressor of this evaluator has wrapped stays as it was recorded before.
+
         Raises:
             ValidationError: The model's own `configure_optimizers` cannot be recorded.
         """
-        self._recorded[pure_model] = recorded_on(self._evaluator, pure_model)
+        if pure_model not in self._recorded or not is_wrapped(pure_model):
+            self._recorded[pure_model] = recorded_on(self._evaluator, pure_model)
 
     def bind_model(self, model: Module, param_names_map: Mapping[str, str] | None = None) -> None:
         """Bind the model, after unbinding another one.
@@ -213,7 +217,7 @@ class NniEvaluator(NniInterface):  # type: ignore[misc]  # NNI ships no types
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Neither a model nor what was recorded on it goes along: the next compressor tells its own.
-        return type(self), (self._evaluator,)
+        return as_nni, (self._evaluator,)
 
     def __repr__(self) -> str:
         state = "unbound" if self._binding is None else f"bound to {type(self._binding.model).__name__}"

@@ -26,3 +26,8 @@ def recorded_on(evaluator: Evaluator, model: Module) -> Evaluator:
     if getattr(evaluator, "optimizers", ...) is not None:
         return evaluator
     return evaluator.from_fields(evaluator.fields(), context={"model": model})
+
+
+def is_wrapped(model: Module) -> bool:
+    """Tell whether a compressor of NNI has wrapped modules of the model: each has a `_nni_wrapper` then."""
+    return any("_nni_wrapper" in module._modules for module in model.modules())

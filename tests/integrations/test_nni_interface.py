@@ -233,6 +233,7 @@ def test_optimizers_are_recorded_before_nni_adds_its_own_parameters():
     model = module()
     evaluator = as_nni(make(model))
     quantizer = lsq(model, evaluator)
+    evaluator._init_optimizer_helpers(model)  # as a second compressor does that wraps other modules
     evaluator.bind_model(model, quantizer._get_param_names_map())
     optimized = {id(p) for group in evaluator.binding.optimizers[0].param_groups for p in group["params"]}
     names = {name for name, parameter in model.named_parameters() if id(parameter) in optimized}
