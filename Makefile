@@ -19,7 +19,7 @@ test-long: $(VENV)/.test
 test-clusters: $(VENV)/.clusters
 	$(BIN)/python -m pytest tests/clusters -m clusters
 
-# NNI's own compressors on our evaluators. They have an environment to themselves: see docs/nni.md.
+# NNI's own compressors on our evaluators, in an environment of their own: NNI brings 15 more packages.
 test-integrations: $(VENV)-nni/.integrations
 	$(VENV)-nni/bin/python -m pytest tests/integrations -m integrations
 

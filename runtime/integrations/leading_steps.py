@@ -18,8 +18,8 @@ class LeadingSteps(Revertible):
     Some algorithms count steps by a task. If it ran around each step of two optimizers that take turns, they
     would count twice as far as `max_steps` goes; around the first optimizer's steps only, they would count
     nothing while another one trains. So tasks run around the step of whichever optimizer gets ahead of all
-    others. With one optimizer that is every step, with two in turns the first one's, and tasks have always
-    run as many times as the binding has made steps.
+    others in this training. With one optimizer that is every step, with two in turns the first one's; and
+    tasks run as many times as the binding makes steps.
 
     Args:
         binding: The binding. Its tasks are registered here once; those that are added are called by them.
@@ -27,6 +27,7 @@ class LeadingSteps(Revertible):
 
     def __init__(self, binding: Binding) -> None:
         self._patches: list[tuple[tuple[Task, ...], tuple[Task, ...]]] = []
+        # How many steps each optimizer has made in this training.
         self._made = [0] * len(binding.optimizers)
         self._handles = [
             handle
@@ -45,6 +46,10 @@ class LeadingSteps(Revertible):
             after: Run when the parameters have changed.
         """
         self._patches.append((tuple(before), tuple(after)))
+
+    def begin_training(self) -> None:
+        """Be told that a training begins, in which other optimizers may lead."""
+        self._made = [0] * len(self._made)
 
     def revert(self) -> None:
         """Take all tasks away."""

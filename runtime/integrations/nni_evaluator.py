@@ -112,6 +112,8 @@ class NniEvaluator(NniInterface):  # type: ignore[misc]  # NNI ships no types
     def train(self, max_steps: int | None = None, max_epochs: int | None = None) -> None:
         """Train the bound model; NNI means no limit by None."""
         with self._bound("train") as binding:
+            if self._steps is not None:
+                self._steps.begin_training()
             binding.train(max_steps, max_epochs)
 
     def finetune(self) -> None:
@@ -155,7 +157,7 @@ class NniEvaluator(NniInterface):  # type: ignore[misc]  # NNI ships no types
     ) -> None:
         """Run tasks around each step, in the order of the lists; of several patches the last is outermost.
 
-        With several optimizers, the tasks run around the first step of each round; see `LeadingSteps`.
+        With several optimizers, the tasks run around the step of the one that is ahead; see `LeadingSteps`.
         """
         with self._bound("patch_optimizer_step") as binding:
             if self._steps is None:

@@ -45,9 +45,25 @@ def test_tasks_run_as_often_as_the_binding_makes_steps(turns, leads):
         binding.train()
         assert said == ["before", "after"] * leads
         assert binding.steps == leads
+        steps.begin_training()
+        binding.train()
+        assert said == ["before", "after"] * 2 * leads
         steps.revert()
         binding.train()
-        assert len(said) == 2 * leads
+        assert len(said) == 4 * leads
+
+
+def test_another_optimizer_may_lead_in_the_next_training():
+    """What was made in trainings before does not count."""
+    turns = [0, 0, 0]
+    with bound(turns) as binding, LeadingSteps(binding) as steps:
+        said = []
+        steps.add([], [lambda: said.append("after")])
+        binding.train()
+        turns[:] = [1, 1]
+        steps.begin_training()
+        binding.train()
+        assert len(said) == 5
 
 
 def test_what_is_added_last_is_outermost():
