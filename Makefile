@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-long test-clusters table check wheel-test clean
+.PHONY: demo test test-long test-clusters test-integrations table check wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
@@ -18,6 +18,10 @@ test-long: $(VENV)/.test
 # The same contract over real Dask and Ray clusters on this machine.
 test-clusters: $(VENV)/.clusters
 	$(BIN)/python -m pytest tests/clusters -m clusters
+
+# NNI's own compressors on our evaluators, in an environment of their own: NNI brings 15 more packages.
+test-integrations: $(VENV)-nni/.integrations
+	$(VENV)-nni/bin/python -m pytest tests/integrations -m integrations
 
 # Every optimizer, parameter style and scheduler form against direct construction: docs/reinitialisation.md.
 table: $(VENV)/.test
@@ -47,5 +51,10 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.clusters $(VENV)/.check: $(VENV)/.python py
 	$(PIP) --editable '.[$(@:$(VENV)/.%=%)]'
 	touch $@
 
+$(VENV)-nni/.integrations: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-nni
+	$(VENV)-nni/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[integrations]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-wheel build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-nni $(VENV)-wheel build dist *.egg-info
