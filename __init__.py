@@ -45,6 +45,7 @@ _ROOMS = {
         "TooLargeError",
         "TorchEvaluator",
         "TrainingError",
+        "TransformersEvaluator",
         "TrialCancelledError",
         "TrialError",
         "TrialFailedError",

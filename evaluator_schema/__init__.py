@@ -44,6 +44,7 @@ from .lightning_evaluator import LightningEvaluator
 from .torch_evaluator import TorchEvaluator
 from .tracing.recording import Record
 from .tracing.tracing import construction_of, is_traced, trace
+from .transformers_evaluator import TransformersEvaluator
 
 __all__ = [
     "ArgumentError",
@@ -72,6 +73,7 @@ __all__ = [
     "TooLargeError",
     "TorchEvaluator",
     "TrainingError",
+    "TransformersEvaluator",
     "TrialCancelledError",
     "TrialError",
     "TrialFailedError",

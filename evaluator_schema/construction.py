@@ -28,6 +28,8 @@ from .declarative.importing import import_path, is_under, resolve, unwrapped
 from .declarative.migrations import migrated
 from .errors import ImportPathError
 from .lightning_kinds import PARTS, package_of
+from .transformers_kinds import PARTS as TRANSFORMERS_PARTS
+from .transformers_kinds import is_of_transformers
 from .values import (
     InPlace,
     Iterated,
@@ -73,14 +75,15 @@ def _imported_target(value: Any, info: ValidationInfo) -> Any:
 
     The default allow-list opens torch, and torch has functions that run files (`torch.load`,
     `torch.hub.load`). A path may therefore lead to optimizers, schedulers, modules and the parts of a
-    Lightning trainer only, unless the caller allowed the target's module by name.
+    trainer of Lightning or transformers only, unless the caller allowed the target's module by name.
     """
     target = _imported(value, info)
     if not isinstance(value, str) or (
         isinstance(target, type) and issubclass(target, Optimizer | LRScheduler | torch.nn.Module)
     ):
         return target
-    if package_of(target, *PARTS) is not None:  # of Lightning itself, or of a module that was allowed
+    # Of Lightning or transformers themselves, or of a module that was allowed.
+    if package_of(target, *PARTS) is not None or is_of_transformers(target, *TRANSFORMERS_PARTS):
         return target
     module = getattr(target, "__module__", None) or value.partition(":")[0]
     allow = (info.context or {}).get("allow", ())

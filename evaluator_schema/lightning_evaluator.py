@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from pydantic import (
@@ -20,13 +20,12 @@ from .capture.capture import capture
 from .capture.placing import place_adopted
 from .capture.plain import capture_plain
 from .checking.problems import Problems
-from .checking.signatures import name_of
 from .configured import Configured, read_configured
-from .construction import LIVE, Construction, Value
+from .construction import LIVE, Value
 from .evaluator import Evaluator
 from .lightning_kinds import package_of
-from .specs import LRSchedulers, Optimizers, Spec, check_optimizers, check_schedulers, check_shipping, checked
-from .tracing.recording import registry
+from .specs import LRSchedulers, Optimizers, Spec, check_optimizers, check_schedulers, checked
+from .traced_parts import checked_part, note_untraced
 
 
 class LightningEvaluator(Evaluator):
@@ -173,36 +172,16 @@ def _untraced(fields: Mapping[str, Any]) -> Problems:
     """Note the live trainer and data module that were not built by a traced call."""
     problems = Problems()
     for field, base in (("trainer", "Trainer"), ("data_module", "LightningDataModule")):
-        value = fields.get(field)
-        if package_of(type(value), base) and registry.get(value) is None:
-            kind = type(value).__name__
-            problems.add(
-                (field,),
-                f"this {kind} was not built by a traced call, so it is not known how to build another one; "
-                f"write trace({kind})(...) where it is built",
-                value,
-                "not_traced",
-            )
-        elif isinstance(value, type) or getattr(value, "_rebind_target", None) is not None:
-            problems.add(
-                (field,), f"pass what {name_of(value)} builds, and not {name_of(value)} itself", value
-            )
+        note_untraced(field, fields.get(field), _derives_from(base), problems)
     return problems
 
 
 def _checked_part(field: str, value: Any, base: str, example: str) -> Any:
-    """Check that a field holds the construction of one of Lightning's objects, which can be shipped."""
-    if not isinstance(value, Construction):
-        found = "nothing" if value is None else type(value).__name__
-        raise ValueError(f"{field} must be a traced {base}, not {found}: {example}")
-    target = value.target
-    if isinstance(target, type) and package_of(target, base) is None:
-        raise ValueError(f"{field} must be a traced {base}, and {name_of(target)} is none: {example}")
-    problems = Problems()
-    check_shipping(field, value, problems)
-    # The paths of the problems start at the field already.
-    problems.raise_if_any(field)
-    return value
+    return checked_part(field, value, base, _derives_from(base), example)
+
+
+def _derives_from(base: str) -> Callable[[Any], bool]:
+    return lambda kind: package_of(kind, base) is not None
 
 
 def _configured(model: Module, trainer: Any, problems: Problems) -> Configured:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
+
+from .library_kinds import home_of
 
 Package = Literal["pytorch_lightning", "lightning.pytorch"]
 PACKAGES: tuple[Package, ...] = ("pytorch_lightning", "lightning.pytorch")
@@ -27,9 +29,4 @@ def package_of(kind: Any, *bases: str) -> Package | None:
         kind: A class; anything else comes from neither.
         bases: Names of classes of Lightning, one of which it must be, or derive from.
     """
-    for base in kind.__mro__ if isinstance(kind, type) else ():
-        if base.__name__ in bases:
-            for package in PACKAGES:
-                if base.__module__ == package or base.__module__.startswith(f"{package}."):
-                    return package
-    return None
+    return cast("Package | None", home_of(kind, bases, PACKAGES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,31 @@ from ..values import Iterated, Ref, copy_tensor, map_container
 from .ordering import renumbered
 
 
-def capture_plain(values: Sequence[Any]) -> list[Any]:
+def capture_plain(values: Sequence[Any], is_copied: Callable[[Any], bool] = lambda _: True) -> list[Any]:
     """Turn traced objects into constructions. What is no traced object passes as it is.
 
     Traced objects among the arguments become constructions inside, one for each object; every other object
     is copied, so that what becomes of it later changes nothing.
 
+    Args:
+        values: Traced objects, or records of some.
+        is_copied: Tells of an object whether it is to be copied; others are kept as they are, and shared.
+
     Returns:
         A `Construction`, or an `Invalid` that tells what is wrong, for each traced object.
     """
-    capturing = _Capturing()
+    capturing = _Capturing(is_copied)
     return renumbered([capturing.root(value) for value in values])
 
 
 class _Capturing:
-    def __init__(self) -> None:
+    def __init__(self, is_copied: Callable[[Any], bool]) -> None:
+        self._is_copied = is_copied
         self._emitted: set[int] = set()
         self._copies: dict[int, Any] = {}
 
     def root(self, value: Any) -> Any:
-        record = registry.get(value)
+        record = value if isinstance(value, Record) else registry.get(value)
         if record is None:
             return value
         problems = Problems()
@@ -57,7 +62,7 @@ class _Capturing:
                 "target": record.target,
                 "args": args,
                 "kwargs": kwargs,
-                "order": record.order,
+                "order": record.order + _SHIFT,
                 "location": f"{Path(record.file).name}:{record.line}" if record.file else None,
             },
             context={LIVE: True},
@@ -78,11 +83,12 @@ class _Capturing:
         if isinstance(value, Iterated):
             return Iterated(self._value(value.items, path, problems))
         mapped = map_container(value, lambda item: self._value(item, path, problems))
-        return self._copied(value, path, problems) if mapped is value else mapped
+        copies = mapped is value and self._is_copied(value)
+        return self._copied(value, path, problems) if copies else mapped
 
     def _inner(self, record: Record, path: Location, problems: Problems) -> Any:
         if id(record) in self._emitted:
-            return Ref(record.order)
+            return Ref(record.order + _SHIFT)
         inner = Problems()
         try:
             captured = self._construction(record, inner)
@@ -104,3 +110,7 @@ class _Capturing:
                 "not_copyable",
             )
             return None
+
+
+# What is recorded in the place of an untraced argument stands one before the first traced call.
+_SHIFT = 1

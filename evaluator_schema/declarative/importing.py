@@ -104,7 +104,7 @@ def resolve(path: str, allow: Iterable[str] = ()) -> Any:
         found: Any = importlib.import_module(module)
     except (Exception, SystemExit) as error:
         raise ImportPathError(
-            f"{path!r} cannot be imported ({error}); install the package, or put its folder on sys.path"
+            f"{path!r} cannot be imported ({error}); {_how_to_install(error)}, or put its folder on sys.path"
         ) from error
     for part in qualname.split("."):
         holder = found
@@ -126,6 +126,15 @@ def resolve(path: str, allow: Iterable[str] = ()) -> Any:
     if home not in _TORCH_C_HOMES:
         _require_allowed(path, home, allow)
     return found
+
+
+def _how_to_install(error: BaseException) -> str:
+    """Say which of our extras brings a missing package, if one does."""
+    extra = _EXTRAS.get(getattr(error, "name", None) or "")
+    return f"pip install 'rebind[{extra}]'" if extra else "install the package"
+
+
+_EXTRAS = {"transformers": "transformers", "accelerate": "transformers"}
 
 
 def _is_name(part: str) -> bool:

@@ -171,8 +171,8 @@ class Snapshot:
     Args:
         copy_callables: Whether objects that can be called are copied, since they may keep state between
             their calls.
-        copy_objects: Whether all other objects are copied, since the call may change them, as a Trainer
-            changes its strategy. What cannot be copied is recorded as it is.
+        is_copied: Tells of any other object whether it is copied, since the call may change it, as a Trainer
+            changes its strategy. What cannot be copied is recorded as it is. None copies nothing.
 
     Attributes:
         roots: Modules whose `parameters()` were found.
@@ -180,12 +180,14 @@ class Snapshot:
         originals: By the identity of each copy of an object, the object.
     """
 
-    def __init__(self, *, copy_callables: bool = False, copy_objects: bool = False) -> None:
+    def __init__(
+        self, *, copy_callables: bool = False, is_copied: Callable[[Any], bool] | None = None
+    ) -> None:
         self.roots: list[weakref.ref[Module]] = []
         self.used: list[Record] = []
         self.originals: dict[int, Any] = {}
         self._copy_callables = copy_callables
-        self._copy_objects = copy_objects
+        self._is_copied = is_copied
         self._memo: dict[int, Any] = {}
         self._copies: dict[int, Any] = {}
 
@@ -231,7 +233,8 @@ class Snapshot:
         if self._copy_callables and callable(value):
             return self._copy(value)
         mapped = map_container(value, self.take)
-        return self._copied(value) if self._copy_objects and mapped is value else mapped
+        copies = mapped is value and self._is_copied is not None and self._is_copied(value)
+        return self._copied(value) if copies else mapped
 
     def _copied(self, value: Any) -> Any:
         try:

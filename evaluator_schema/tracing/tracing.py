@@ -12,9 +12,9 @@ from weakref import WeakValueDictionary
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..changed_arguments import changed_by
 from ..checking.signatures import misfits, name_of
 from ..errors import ArgumentError
-from ..lightning_kinds import package_of
 from .amendments import has_scheduler, note_groups, notice, optimizers_behind
 from .recording import Record, Snapshot, registry, tick
 
@@ -219,7 +219,7 @@ def _record_call(
         raise ArgumentError("; ".join(message for _, message in problems))
     snapshot = Snapshot(
         copy_callables=_schedules(target, args, kwargs),
-        copy_objects=package_of(target, "Trainer") is not None,
+        is_copied=changed_by(target),
     )
     args = tuple(snapshot.rewind(value) for value in args)
     kwargs = {key: snapshot.rewind(value) for key, value in kwargs.items()}

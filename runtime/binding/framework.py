@@ -104,6 +104,7 @@ class Framework(ABC):
 _FRAMEWORKS = {
     "TorchEvaluator": "binding.native:Native",
     "LightningEvaluator": "lightning.framework:Lightning",
+    "TransformersEvaluator": "transformers.framework:Transformers",
 }
 
 

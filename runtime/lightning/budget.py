@@ -6,7 +6,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from ..binding.budget import Budget
+from ..binding.trainer_budget import TrainerBudget
 
 
 class StepRefused(StopIteration):
@@ -16,7 +16,7 @@ class StepRefused(StopIteration):
     """
 
 
-class FitBudget(Budget):
+class FitBudget(TrainerBudget):
     """A limit on a fit. The trainer's own limits end it; this counts, and covers what they do not.
 
     Lightning counts the steps of all optimizers together, so where they do not take turns evenly one of
@@ -24,32 +24,16 @@ class FitBudget(Budget):
     """
 
     _trainer: Any = None
-    wants_to_end = False
-    """Whether no further batch should begin."""
 
     def follow(self, trainer: Any) -> None:
         """Know the trainer, to be able to end it."""
         self._trainer = trainer
-
-    def end(self) -> None:
-        """Let no step be made any more, not even the one that is under way."""
-        self._ending = self.wants_to_end = True
 
     def begin_step(self, optimizer: Optimizer) -> None:
         """Be asked by an optimizer that is about to make a step."""
         if self._ending or self._counts[id(optimizer)] == self._max_steps:
             end_fit(self._trainer)
             raise StepRefused
-
-    def finish_step(self) -> None:
-        """Be told that everything around a step is done."""
-        if self._is_over:
-            self.wants_to_end = True
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether every optimizer has made its steps."""
-        return bool(self._counts) and all(count == self._max_steps for count in self._counts.values())
 
 
 def end_fit(trainer: Any) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from ...evaluator_schema.configured import Configured, read_configured
-from ...evaluator_schema.errors import BindError, MissingParametersError
+from ...evaluator_schema.configured import read_configured
+from ...evaluator_schema.errors import BindError
 from ...evaluator_schema.lightning_kinds import Package
+from ..binding.optimized import match_optimized
 from ..binding.reinitialise import Reinitialised
 from ..naming.inventory import Inventory
-from ..naming.matching import Match, match
+from ..naming.matching import Match
 from ..naming.renaming import Rename
 
 _log = logging.getLogger("rebind")
@@ -58,7 +59,7 @@ def configure(
         raise BindError(f"{name}: {error}") from error
     if not configured.optimizers:
         _log.warning("%s returns no optimizer, so a training will change nothing", name)
-    matched = _matched(configured, inventory, rename, current)
+    matched = match_optimized(configured.optimizers, inventory, rename, current, builder=_BUILDER)
     if configured.optimizers and not any(matched.found.values()):
         raise BindError(
             f"{name} optimizes no parameter of the module that is bound; let it take self.parameters(), and "
@@ -67,6 +68,12 @@ def configure(
     return ConfiguredModel(
         list(configured.optimizers), list(configured.lr_schedulers), matched, configured.options
     )
+
+
+_BUILDER = (
+    "the bound module's own configure_optimizers builds them; create the evaluator with model= to have them "
+    "recorded"
+)
 
 
 def _returned(module: Any, started: Callable[[], AbstractContextManager[Any]]) -> Any:
@@ -79,33 +86,6 @@ def _returned(module: Any, started: Callable[[], AbstractContextManager[Any]]) -
         attached = started()
     with attached:
         return module.configure_optimizers()
-
-
-def _matched(
-    configured: Configured, inventory: Inventory, rename: Rename | None, current: Match | None
-) -> Match:
-    """Tell where the optimized parameters are, under the names by which they were known so far."""
-    optimized = [p for one in configured.optimizers for group in one.param_groups for p in group["params"]]
-    names = [inventory.names[id(p)][0] for p in optimized if id(p) in inventory.names]
-    own: dict[str, tuple[str, ...]] = dict.fromkeys(names, ())
-    if current is None:
-        if rename is not None:
-            raise BindError(
-                "rename= is for recorded optimizers, and here the bound module's own configure_optimizers "
-                "builds them; create the evaluator with model= to have them recorded"
-            )
-        return Match(own, inventory)
-    try:
-        former = match(
-            current.recorded, inventory, rename=rename, missing="ignore", former=current.found
-        ).found
-    except MissingParametersError:  # a model of another kind, which carries nothing
-        return Match(own, inventory)
-    found = {old: tuple(n for n in new if n in own) for old, new in former.items()}
-    found = {old: new for old, new in found.items() if new}
-    known = {name for new in found.values() for name in new}
-    found.update({name: (name,) for name in own if name not in known})
-    return Match(dict.fromkeys(found, ()), inventory, found)
 
 
 def lightning_configs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -12,24 +12,12 @@ from typing import Any
 from ...evaluator_schema.errors import TrainingError
 from ...evaluator_schema.lightning_kinds import Package
 from ..binding.framework import Training
+from ..binding.training_step import TrainingStep
 from ..patching.loss_patches import PatchedCriterion
 from .budget import FitBudget
 from .configuring import ConfiguredModel, lightning_configs, stand_in_optimizers
 from .following import following
 from .residue import without_residue
-
-
-class TrainingStep:
-    """What loss patches go around: the training step, or under manual optimization the loss of a backward."""
-
-    def __init__(self) -> None:
-        self.current: Callable[..., Any] | None = None
-
-    def __call__(self, batch: Any, *rest: Any) -> Any:
-        """Compute the loss of a batch."""
-        if self.current is None:
-            raise TrainingError("the training step of a LightningModule runs only while its trainer trains")
-        return self.current(batch, *rest)
 
 
 def fit(package: Package, module: Any, trainer: Any, data_module: Any, training: Training) -> None:

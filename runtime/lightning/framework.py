@@ -17,6 +17,7 @@ from ...evaluator_schema.lightning_kinds import Package, package_of
 from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
 from ..binding.reinitialise import Reinitialised, reinitialise
+from ..binding.training_step import TrainingStep
 from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing
 from ..naming.renaming import Rename
@@ -24,7 +25,7 @@ from .budget import FitBudget
 from .configuring import ConfiguredModel, check_optimizers, configure
 from .constructing import construct
 from .evaluating import read_metrics, run_evaluation
-from .fitting import TrainingStep, fit, interruptible
+from .fitting import fit, interruptible
 from .residue import without_residue
 from .sampling import sample_input
 
@@ -37,7 +38,7 @@ class Lightning(Framework):
 
     def __init__(self, evaluator: LightningEvaluator) -> None:
         self._evaluator = evaluator
-        self.criterion = TrainingStep()
+        self.criterion = TrainingStep("the training step of a LightningModule")
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:

@@ -1,0 +1,1 @@
+"""Training and evaluating by transformers' Trainer. It is imported when an evaluator with one is bound."""
