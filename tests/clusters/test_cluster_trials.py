@@ -122,11 +122,14 @@ def test_a_run_that_is_left_early_kills_its_trials(warm, evaluator):
     ]
     results = rebind.run_trials(evaluator, trials, warm)
     before = job_processes()
-    assert next(results).name == "quick"
+    quick = next(results)
+    assert quick.name == "quick"
     results.close()
     again = rebind.run_trials(evaluator, [rebind.Trial(model=Net, task=rebind.evaluate)] * 2, warm)
     assert [result.error for result in again] == [None, None], "both slots are free again"
-    assert len(before - job_processes()) == 1
+    gone = before - job_processes()  # with what earlier tests killed and was still there
+    assert gone, "the trial that hung was killed"
+    assert quick.process_id not in gone, "and the worker that had done its trial was not"
 
 
 @pytest.mark.timeout(600)
