@@ -32,7 +32,7 @@ from rich.table import Table
 import rebind
 
 KIB, MIB = 1 << 10, 1 << 20
-SIZES = {"1 KiB": (KIB, 201), "1 MiB": (MIB, 101), "100 MiB": (100 * MIB, 15), "1 GiB": (1024 * MIB, 5)}
+SIZES = {"1 KiB": (KIB, 201), "1 MiB": (MIB, 101), "100 MiB": (100 * MIB, 15), "1 GiB": (1024 * MIB, 15)}
 Work = Callable[[], object]
 Times = dict[str, dict[str, float]]
 

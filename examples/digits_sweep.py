@@ -7,10 +7,14 @@ with torch-pruning, puts the evaluator onto what is left, finetunes and evaluate
 Writes `digits_sweep.rebind` (the evaluator) and `digits_sweep.png` (accuracy against parameters) into the
 current folder. Exits with 1 if finetuning does not bring the model with 75 % of its channels pruned to
 within 3 points of the dense one.
+
+With `--json`, standard output is one JSON value, and what is told on the way goes to standard error.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
 from functools import cache, partial
 from typing import Any
@@ -133,9 +137,17 @@ def table(results: rebind.Results) -> Table:
     return shown
 
 
+def told(result: rebind.TrialResult) -> dict[str, Any]:
+    """A result as a JSON value."""
+    return {"name": result.name, "score": result.score, "info": result.info, "seconds": result.seconds}
+
+
 def main() -> int:
     """Run the demo."""
-    console = Console()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", action="store_true", help="write one JSON value to standard output")
+    as_json: bool = parser.parse_args().json
+    console = Console(stderr=as_json)
     torch.manual_seed(0)
     model = DigitsCNN()
 
@@ -171,6 +183,8 @@ def main() -> int:
     console.print(table(results))
     results.plot("parameters", PLOT_FILE)
     console.print(f"Saved: {EVALUATOR_FILE} (the evaluator), {PLOT_FILE} (accuracy against parameters)")
+    if as_json:
+        print(json.dumps({"dense": dense, "trials": [told(result) for result in results.finished]}, indent=2))
     return verdict(console, dense, {result.name: result.score for result in results.finished})
 
 

@@ -105,10 +105,12 @@ def _add_keygen(commands: _Commands[argparse.ArgumentParser]) -> None:
     command = _command(commands, "keygen", "Make a signing key in a new file that only its owner can read.")
     command.add_argument("--key-file", required=True, metavar="K", help="the new file")
     command.add_argument("--id", metavar="NAME", help="the name that signed files tell; made up if not given")
+    _add_json(command)
 
 
 def _add_demo(commands: _Commands[argparse.ArgumentParser]) -> None:
-    _command(commands, "demo", "Prune a network on handwritten digits in two worker processes.")
+    command = _command(commands, "demo", "Prune a network on handwritten digits in two worker processes.")
+    _add_json(command)
 
 
 def _command(

@@ -18,13 +18,14 @@ _NAME: Final = "digits_sweep.py"
 _LIBRARIES: Final = {"sklearn": "scikit-learn", "torch_pruning": "torch-pruning", "matplotlib": "matplotlib"}
 
 
-def command(_: Namespace) -> int:
+def command(options: Namespace) -> int:
     """Run the example as the script that it is, and give its exit code."""
     missing = [name for module, name in _LIBRARIES.items() if find_spec(module) is None]
     if missing:
         complain(f"the demo needs {', '.join(missing)}: pip install 'rebind[demo]'")
         return FAILED
-    return subprocess.run([sys.executable, str(script())], check=False).returncode  # noqa: S603 - our own file
+    arguments = [sys.executable, str(script()), *(["--json"] if options.json else [])]
+    return subprocess.run(arguments, check=False).returncode  # noqa: S603 - our own file
 
 
 def script() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import stat
 import subprocess
 import sys
@@ -130,6 +131,11 @@ def test_a_new_key_is_private_and_never_replaces_one(rebind, files):
     assert ran == (0, f"{files / 'new'}: the signing key 'mine', readable by you only\n", "")
     assert SigningKey.from_file(files / "new").id == "mine"
     assert stat.S_IMODE((files / "new").stat().st_mode) == 0o600
+    ran = rebind("keygen", "--key-file", files / "another", "--json")
+    assert json.loads(ran.out) == {
+        "key_file": str(files / "another"),
+        "id": SigningKey.from_file(files / "another").id,
+    }
     before = (files / "key").read_bytes()
     assert rebind("keygen", "--key-file", files / "key").code == 4
     assert (files / "key").read_bytes() == before
@@ -156,7 +162,11 @@ def test_the_demo_is_the_example_and_knows_its_libraries():
 
 @pytest.mark.long
 def test_the_demo_runs(tmp_path):
-    """In a folder of the user's, where it leaves the evaluator and the picture."""
-    done = module("demo", cwd=tmp_path)
+    """In a folder of the user's, where it leaves the evaluator and the picture; as JSON, nothing else is told."""
+    done = module("demo", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [trial["name"] for trial in told["trials"]] == ["0%", "25%", "50%", "75%", "90%"]
+    assert told["dense"] > 0.97
+    assert "Saved: digits_sweep.rebind" in done.stderr
     assert {each.name for each in tmp_path.iterdir()} == {"digits_sweep.rebind", "digits_sweep.png"}
