@@ -112,11 +112,13 @@ def loaders(folder: Path) -> dict[str, Work]:
 def medians(contestants: dict[str, Work], repeats: int, *, from_synced: bool = False) -> dict[str, float]:
     """The median of each contestant's times, in seconds. They take turns; the first round does not count.
 
+    Each round begins with the next one, as what came before costs as well: the disk is still at work.
     With `from_synced`, each starts with nothing left to write from those before it.
     """
     times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(repeats + 1):
-        for name, work in contestants.items():
+    for beginner in range(repeats + 1):
+        in_turn = list(contestants.items())
+        for name, work in in_turn[beginner % len(in_turn) :] + in_turn[: beginner % len(in_turn)]:
             if from_synced:
                 os.sync()
             started = time.perf_counter()

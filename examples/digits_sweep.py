@@ -120,12 +120,12 @@ def finetune(binding: rebind.Binding) -> rebind.Evaluation:
     return rebind.Evaluation(after, {"parameters": size, "after pruning": before, **info})
 
 
-def table(results: rebind.Results) -> Table:
+def table(results: list[rebind.TrialResult]) -> Table:
     """Lay the results out, one row for each sparsity."""
     shown = Table(title="Pruning a CNN on handwritten digits", title_style="bold")
     for column in ("sparsity", "parameters", "after pruning", "after finetuning", "seconds", "process"):
         shown.add_column(column, justify="right")
-    for result in sorted(results.finished, key=lambda result: -result.info["parameters"]):
+    for result in results:
         shown.add_row(
             result.name,
             f"{result.info['parameters']:,}",
@@ -180,12 +180,13 @@ def main() -> int:
         for result in results:
             if result.error is not None:
                 raise result.error
-    console.print(table(results))
+    finished = sorted(results.finished, key=lambda result: -result.info["parameters"])
+    console.print(table(finished))
     results.plot("parameters", PLOT_FILE)
     console.print(f"Saved: {EVALUATOR_FILE} (the evaluator), {PLOT_FILE} (accuracy against parameters)")
     if as_json:
-        print(json.dumps({"dense": dense, "trials": [told(result) for result in results.finished]}, indent=2))
-    return verdict(console, dense, {result.name: result.score for result in results.finished})
+        print(json.dumps({"dense": dense, "trials": [told(result) for result in finished]}, indent=2))
+    return verdict(console, dense, {result.name: result.score for result in finished})
 
 
 def verdict(console: Console, dense: float, scores: dict[str, float | None]) -> int:

@@ -162,7 +162,7 @@ def test_the_demo_is_the_example_and_knows_its_libraries():
 
 @pytest.mark.long
 def test_the_demo_runs(tmp_path):
-    """In a folder of the user's, where it leaves the evaluator and the picture; as JSON, nothing else is told."""
+    """In a folder of the user's, where it leaves the evaluator and the picture; told as JSON."""
     done = module("demo", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
