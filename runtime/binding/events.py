@@ -51,6 +51,7 @@ class Listeners:
         self._listeners: list[_Listening] = []
         self._began = time.monotonic()
         self._max_steps: int | None = None
+        self._loss: torch.Tensor | None = None
 
     def add(self, listener: Listener) -> Handle:
         """Tell a function of each event from now on."""
@@ -60,7 +61,7 @@ class Listeners:
 
     def begin(self, step: int, max_steps: int | None) -> None:
         """Tell that a training begins."""
-        self._began, self._max_steps = time.monotonic(), max_steps
+        self._began, self._max_steps, self._loss = time.monotonic(), max_steps, None
         self.tell("begin", step)
 
     def tell(
@@ -69,7 +70,8 @@ class Listeners:
         """Tell everybody. Costs nothing where nobody listens."""
         if not self._listeners:
             return
-        event = Event(kind, step, epoch, self._max_steps, time.monotonic() - self._began, loss)
+        self._loss = self._loss if loss is None else loss
+        event = Event(kind, step, epoch, self._max_steps, time.monotonic() - self._began, self._loss)
         for listening in list(self._listeners):
             listening.listener(event)
 

@@ -23,11 +23,12 @@ def test_events_tell_begin_steps_with_their_losses_and_the_end():
         binding.train(max_steps=3)
         assert [event.kind for event in events] == ["begin", "step", "step", "step", "end"]
         assert [event.step for event in events] == [0, 1, 2, 3, 3]
-        assert [event.loss for event in events[1:4]] == losses[:3]
+        assert [event.loss for event in events] == [None, *losses[:3], losses[2]]
         assert {event.max_steps for event in events} == {3}
         assert events[-1].seconds >= events[1].seconds >= 0
         binding.train(max_steps=1)
         assert [event.step for event in events[5:]] == [3, 4, 4]
+        assert [event.loss for event in events[5:]] == [None, losses[3], losses[3]]
         handle.revert()
         binding.train(max_steps=1)
         assert len(events) == 8
