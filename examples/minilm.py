@@ -74,6 +74,13 @@ def as_it_is(target: Any) -> Any:
     return target
 
 
+class Silent(Trainer):
+    """The user's Trainer: it prints nothing."""
+
+    def log(self, *args: Any, **kwargs: Any) -> None:
+        """Print nothing."""
+
+
 def make_trainer(
     model: nn.Module,
     training: Verses,
@@ -89,7 +96,7 @@ def make_trainer(
         training: What it is trained on.
         test: What it is evaluated on.
         folder: Where a Trainer may write.
-        steps: How many steps of 32 verses a training has, if nothing else is said.
+        steps: How many steps of 16 verses a training has, if nothing else is said.
         traced: `rebind.trace`, to have all of it recorded.
     """
     quiet()
@@ -101,9 +108,9 @@ def make_trainer(
     arguments = traced(TrainingArguments)(
         folder,
         max_steps=steps,
-        per_device_train_batch_size=32,
+        per_device_train_batch_size=16,
         per_device_eval_batch_size=50,
-        warmup_steps=5,
+        warmup_steps=10,
         use_cpu=True,
         dataloader_pin_memory=False,
         report_to="none",
@@ -111,7 +118,7 @@ def make_trainer(
         save_strategy="no",
         disable_tqdm=True,
     )
-    return traced(Trainer)(
+    return traced(Silent)(
         model,
         arguments,
         data_collator=batch,
@@ -130,7 +137,7 @@ def make_evaluator(
 
 
 def quiet() -> None:
-    """Leave out what transformers tells of weights that are not needed, and what evaluations print."""
+    """Leave out what transformers tells of weights that are not needed."""
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)

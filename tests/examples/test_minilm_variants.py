@@ -19,7 +19,7 @@ LAYERS, HEADS, SIZE, NEURONS = 6, 12, 4, 1536
 
 
 class Small(nn.Module):
-    """With as many layers, heads and neurons as MiniLM, so that all variants can be made of it; but narrow."""
+    """As many layers, heads and neurons as in MiniLM, so that all variants can be made of it, but narrow."""
 
     def __init__(self):
         super().__init__()
@@ -178,6 +178,4 @@ def test_each_variant_trains_through_a_binding_as_by_an_optimizer_of_its_own(nam
     mine, other = ours.state_dict(), theirs.state_dict()
     assert mine.keys() == other.keys()
     assert [key for key, value in mine.items() if not torch.equal(value, other[key])] == []
-    assert torch.equal(
-        scores(variants.finished(variant, ours)), scores(variants.finished(variant, theirs))
-    )
+    assert torch.equal(scores(variants.finished(variant, ours)), scores(variants.finished(variant, theirs)))
