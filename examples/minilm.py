@@ -103,7 +103,7 @@ def make_trainer(
     layers = [p for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head.")]
     head = [p for name, p in model.named_parameters() if name.startswith("head.")]
     optimizer = traced(torch.optim.AdamW)(
-        [{"params": layers, "lr": 2e-4}, {"params": head, "lr": 5e-3}], weight_decay=0.01
+        [{"params": layers, "lr": 2e-4}, {"params": head, "lr": 2e-3}], weight_decay=0.01
     )
     arguments = traced(TrainingArguments)(
         folder,

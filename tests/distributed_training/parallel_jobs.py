@@ -93,13 +93,21 @@ def data_parallel_with_patches(make):
     def penalty(model):
         return 0.1 * model.fc1.weight.square().sum()
 
+    def doubled(gradient, grads):
+        grads.append(gradient.clone())
+        return gradient * 2
+
+    own, theirs_own = [], []
     with rebind.bind(evaluator_of(train_data_parallel, make), ours) as binding:
+        binding.gradient_hook("fc2.bias", lambda gradient: doubled(gradient, own))
+        outputs = binding.collect("fc1", keep=5)
         binding.patch_loss(lambda loss: loss + penalty(ours))
         binding.before_step(lambda: before(ours, seen))
         binding.after_step(lambda: after(ours))
         binding.train(max_steps=5)
 
     optimizer, scheduler = make(theirs)
+    theirs.fc2.bias.register_hook(lambda gradient: doubled(gradient, theirs_own))
     material.loop(
         nn.parallel.DistributedDataParallel(theirs),
         optimizer,
@@ -114,11 +122,13 @@ def data_parallel_with_patches(make):
     assert len(seen) == len(theirs_seen) == 5
     for grads, expected in zip(seen, theirs_seen, strict=True):
         assert all(map(torch.equal, grads, expected))
-    # What a task sees are the gradients over both processes' rows.
-    everywhere = [None, None]
-    dist.all_gather_object(everywhere, seen)
-    for first, second in zip(*everywhere, strict=True):
+    # What a task sees are the gradients over both processes' rows; a hook sees those of its own.
+    for first, second in zip(*_everywhere(seen), strict=True):
         assert all(map(torch.equal, first, second))
+    assert len(own) == len(theirs_own) == 5
+    assert all(map(torch.equal, own, theirs_own))
+    assert not any(map(torch.equal, *_everywhere(own)))
+    assert not any(map(torch.equal, *_everywhere(outputs.values())))
     assert ours.fc2.weight.abs().max() <= 0.2
 
 
@@ -213,11 +223,24 @@ def sharded_with_patches(make):
         with torch.no_grad():
             model.fc2.weight.clamp_(-0.2, 0.2)
 
+    hooked = []
+
+    def doubled(gradient):
+        hooked.append(whole(gradient))
+        return gradient * 2
+
     with rebind.bind(evaluator_of(train, make), ours) as binding:
+        binding.gradient_hook("fc2.bias", doubled)
+        outputs = binding.collect("fc1", keep=5)
         binding.patch_loss(lambda loss, output, _: loss + 0.1 * output.square().mean())
         binding.before_step(lambda: before(ours))
         binding.after_step(lambda: after(ours))
         binding.train(max_steps=5)
+
+    def before_with_doubled_bias():
+        before(theirs)
+        theirs.fc2.bias.grad.mul_(2)
+
     optimizer, scheduler = make(theirs)
     material.loop(
         theirs,
@@ -225,11 +248,13 @@ def sharded_with_patches(make):
         lambda output, y: MSE(output, y) + 0.1 * output.square().mean(),
         scheduler,
         5,
-        before=lambda: before(theirs),
+        before=before_with_doubled_bias,
         after=lambda: after(theirs),
     )
     assert_same(tensors(ours), tensors(theirs))
     assert_same_everywhere(ours)
+    assert len(hooked) == len(outputs.values()) == 5
+    assert all(map(torch.equal, *_everywhere(hooked)))
     assert whole(ours.fc2.weight).abs().max() <= 0.2
 
 
@@ -270,6 +295,13 @@ def assert_processes_learned_from_each_other(make, model):
     alone = net()
     train(alone, *_by_hand(make, alone, 6))
     assert not torch.equal(alone.fc1.weight, whole(model.fc1.weight))
+
+
+def _everywhere(value):
+    """What each of the two processes has."""
+    values = [None, None]
+    dist.all_gather_object(values, value)
+    return values
 
 
 def _by_hand(make, model, steps):
