@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from torch import distributed
 from torch.nn import Module
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.nn.parallel import DistributedDataParallel
@@ -78,10 +79,9 @@ class Budget:
         """Let no step be made any more, not even the one that is under way."""
         if not self._ending:
             self._ending = True
-            self._forward_handles = [
-                self._model.register_forward_pre_hook(Hook(self._before_forward)),
-                register_module_forward_pre_hook(self._before_any_forward),
-            ]
+            self._forward_handles = [self._model.register_forward_pre_hook(Hook(self._before_forward))]
+            if _may_be_data_parallel(self._model):
+                self._forward_handles.append(register_module_forward_pre_hook(self._before_any_forward))
 
     def __enter__(self) -> Self:
         self._presence = Presence(self._model, [one.optimizer for one in self._optimizers])
@@ -135,6 +135,13 @@ class Budget:
         # It gives all processes the buffers of the first one before it runs the model, and they are to stay.
         if isinstance(module, DistributedDataParallel) and any(m is self._model for m in module.modules()):
             self._before_forward(self._model, None)
+
+
+def _may_be_data_parallel(model: Module) -> bool:
+    """Tell whether the training function may have put a model into `DistributedDataParallel`."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return not any(isinstance(module, DistributedDataParallel) for module in model.modules())
 
 
 def check_limit(name: str, value: float | None, kinds: type | tuple[type, ...]) -> None:
