@@ -58,7 +58,7 @@ def test_the_classes_are_of_one_size_and_share_no_chapter(sweep_module):
     assert sum(len(chapter) for own in chapters for chapter in own) == 31_102
     seen = {tuple(row.tolist()) for row in training.tokens}
     again = [row for row in test.tokens if tuple(row.tolist()) in seen]
-    assert len(again) < 8  # a few verses are word for word in two chapters
+    assert len(again) < 16  # "And the LORD spake unto Moses, saying," is word for word in many chapters
 
 
 @pytest.mark.long
