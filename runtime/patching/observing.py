@@ -164,7 +164,7 @@ def _hook_sharded_gradient(parameter: torch.Tensor, call: Callable[[torch.Tensor
             if replaced is not None:
                 accumulated.grad = replaced
 
-    registered = parameter.register_post_accumulate_grad_hook(pass_on)
+    registered = parameter.register_post_accumulate_grad_hook(pass_on)  # type: ignore[no-untyped-call]  # likewise
     return Handle(registered.remove, "a gradient hook")
 
 

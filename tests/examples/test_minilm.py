@@ -69,7 +69,7 @@ def test_variants_of_minilm_are_trained_in_workers_through_one_evaluator(sweep_m
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        scale = sweep_module.Scale(training=240, test=50, steps=60, finetuning=6)
+        scale = sweep_module.Scale(training=240, test=50, steps=60, finetuning=20)
         key = rebind.SigningKey.generate("test")
         evaluator, model, differ = sweep_module.trained(Console(), scale, key)
         assert differ == []
@@ -88,8 +88,9 @@ def test_variants_of_minilm_are_trained_in_workers_through_one_evaluator(sweep_m
     whole = results["as it is"]
     with rebind.bind(evaluator, model) as binding:
         assert binding.evaluate().score == pytest.approx(whole.info["before"], abs=0.011)
+    assert whole.info["before"] > 0.45
     for result in results.values():
-        assert result.score > 0.4, result
+        assert result.score > 0.31, result  # chance is 0.25, with a standard error of 0.03
         assert result.info["finetuning"] > 0
     assert whole.info["nonzero"] <= 22_566_916
     assert whole.info["size"] == pytest.approx(4 * 22.566916, rel=0.01)
