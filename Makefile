@@ -4,15 +4,19 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo test test-long test-clusters test-integrations table check wheel-test clean
+.PHONY: demo demo-transformer test test-long test-clusters test-integrations table check wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
 
+# The same for a transformer of 22.6 million parameters on text, by the Trainer of transformers: some minutes.
+demo-transformer: $(VENV)/.demo-transformer
+	$(BIN)/python examples/minilm_sweep.py
+
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
-test-long: $(VENV)/.test
+test-long: $(VENV)/.test $(VENV)/.demo-transformer
 	$(BIN)/python -m pytest -m "long and not clusters"
 
 # The same contract over real Dask and Ray clusters on this machine.
@@ -47,7 +51,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.clusters $(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.demo $(VENV)/.demo-transformer $(VENV)/.test $(VENV)/.clusters $(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) --editable '.[$(@:$(VENV)/.%=%)]'
 	touch $@
 

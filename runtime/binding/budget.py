@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
+from torch import distributed
 from torch.nn import Module
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from ...evaluator_schema.errors import TrainingError
 from ..patching.observing import Hook
 from ..patching.step_tasks import StepTasks
+from .presence import Presence
 
 
 class _BudgetSpent(BaseException):
@@ -59,7 +63,8 @@ class Budget:
         self._on_step = on_step
         self._stopped = False
         self._ending = False
-        self._forward_handle: Any = None
+        self._presence: Presence | None = None
+        self._forward_handles: list[Any] = []
 
     @property
     def steps(self) -> int:
@@ -74,9 +79,12 @@ class Budget:
         """Let no step be made any more, not even the one that is under way."""
         if not self._ending:
             self._ending = True
-            self._forward_handle = self._model.register_forward_pre_hook(Hook(self._before_forward))
+            self._forward_handles = [self._model.register_forward_pre_hook(Hook(self._before_forward))]
+            if _may_be_data_parallel(self._model):
+                self._forward_handles.append(register_module_forward_pre_hook(self._before_any_forward))
 
     def __enter__(self) -> Self:
+        self._presence = Presence(self._model, [one.optimizer for one in self._optimizers])
         for one in self._optimizers:
             one.watch(self)
         self.finish_step()
@@ -90,15 +98,17 @@ class Budget:
     ) -> bool:
         for one in self._optimizers:
             one.watch(None)
-        if self._forward_handle is not None:
-            self._forward_handle.remove()
-            self._forward_handle = None
+        for handle in self._forward_handles:
+            handle.remove()
+        self._forward_handles = []
         return isinstance(error, _BudgetSpent) and error.budget is self
 
     def begin_step(self, optimizer: Optimizer) -> None:
         """Be asked by an optimizer that is about to make a step."""
         if self._ending or self._counts[id(optimizer)] == self._max_steps:
             raise _BudgetSpent(self)
+        if self._presence is not None:
+            self._presence.check(optimizer)
 
     def count_step(self, optimizer: Optimizer) -> None:
         """Be told that an optimizer has made a step."""
@@ -120,6 +130,18 @@ class Budget:
     def _before_forward(self, model: Module, _: Any) -> None:
         if model.training:
             raise _BudgetSpent(self)
+
+    def _before_any_forward(self, module: Module, _: Any) -> None:
+        # It gives all processes the buffers of the first one before it runs the model, and they are to stay.
+        if isinstance(module, DistributedDataParallel) and any(m is self._model for m in module.modules()):
+            self._before_forward(self._model, None)
+
+
+def _may_be_data_parallel(model: Module) -> bool:
+    """Tell whether the training function may have put a model into `DistributedDataParallel`."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return False
+    return not any(isinstance(module, DistributedDataParallel) for module in model.modules())
 
 
 def check_limit(name: str, value: float | None, kinds: type | tuple[type, ...]) -> None:

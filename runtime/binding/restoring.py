@@ -36,8 +36,8 @@ class Pristine:
 
     A hook that came since is taken away, whoever put it there, with one exception. A module that got or lost
     parameters, buffers or submodules of its own went through surgery (a pruning mask came, or was made
-    permanent), and its forward hooks are part of that: it keeps those it has. What a binding itself hooked in
-    is gone by then in any case.
+    permanent), as did one that is of another class by now (`fully_shard` sees to that), and its forward hooks
+    are part of that: it keeps those it has. What a binding itself hooked in is gone by then in any case.
 
     Args:
         inventory: The model.
@@ -87,8 +87,8 @@ _GRAD = operator.attrgetter("grad")
 _HOOKS_IN = operator.itemgetter(*_HOOKS)
 
 
-def _anatomy(module: Module) -> tuple[tuple[str, ...], ...]:
-    return tuple(module._parameters), tuple(module._buffers), tuple(module._modules)
+def _anatomy(module: Module) -> tuple[object, ...]:
+    return type(module), tuple(module._parameters), tuple(module._buffers), tuple(module._modules)
 
 
 def _hooks_of(modules: Iterable[Module]) -> dict[Module, dict[str, dict[Any, Any]]]:

@@ -15,6 +15,7 @@ from torch.nn import Module
 from ...evaluator_schema.checking.signatures import name_of
 from ...evaluator_schema.errors import TrainingError
 from ...evaluator_schema.values import map_container
+from ..naming.placing import is_sharded
 from .handles import Handle, Revertible
 
 Reduction = Literal["mean"] | Callable[[Any, Any], Any]
@@ -149,7 +150,21 @@ def hook_gradient(parameter: torch.Tensor, call: Callable[[torch.Tensor], Any]) 
     _require_callable(call)
     if not parameter.requires_grad:
         raise TrainingError("a frozen parameter (requires_grad is False) has no gradient to hook")
+    if is_sharded(parameter):
+        return _hook_sharded_gradient(parameter, call)
     registered = parameter.register_hook(call)  # type: ignore[no-untyped-call]  # torch does not annotate it
+    return Handle(registered.remove, "a gradient hook")
+
+
+def _hook_sharded_gradient(parameter: torch.Tensor, call: Callable[[torch.Tensor], Any]) -> Handle:
+    # FSDP2 sets the gradients of shards past autograd, whose hooks it does not run but for these.
+    def pass_on(accumulated: torch.Tensor) -> None:
+        if accumulated.grad is not None:
+            replaced = call(accumulated.grad)
+            if replaced is not None:
+                accumulated.grad = replaced
+
+    registered = parameter.register_post_accumulate_grad_hook(pass_on)  # type: ignore[no-untyped-call]  # likewise
     return Handle(registered.remove, "a gradient hook")
 
 

@@ -270,7 +270,8 @@ class Patchable(ABC):
         """Call `hook(gradient)` as a parameter's gradient is computed; it may return another one.
 
         This is the gradient of one backward pass: not yet accumulated, and scaled where a `GradScaler` is
-        used. See `before_step` for the gradient of the step.
+        used; with `DistributedDataParallel`, that of this process's own rows. Of a sharded parameter (FSDP2)
+        it is the accumulated one, over all processes. See `before_step` for the gradient of the step.
         """
         self._require_open()
         return self._patches.gradient_hook(parameter_name, hook)

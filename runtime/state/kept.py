@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from ...evaluator_schema.errors import BindError
+from ..naming.placing import whole
 from ..naming.suggesting import nearest
 from .slicing import Selection
 
@@ -80,14 +81,14 @@ def proven(name: str, old: torch.Tensor, new: torch.Tensor, state: Sequence[torc
     Raises:
         BindError: `new` is no slice of `old`, or might be several.
     """
-    before, after = old.detach().cpu(), new.detach().cpu()
+    before, after = whole(old.detach()).cpu(), whole(new.detach()).cpu()
     if before.dim() != after.dim() or any(n > o for n, o in zip(after.shape, before.shape, strict=True)):
         raise _unproven(name, old, new, "which is no slice of it")
     if old is new:
         raise _unproven(name, old, new, "and its former values are gone, since it was cut in place")
     changed = [d for d in range(before.dim()) if before.shape[d] != after.shape[d]]
     if len(changed) == 1:
-        chosen = _matching_rows(before, after, changed[0], [tensor.detach().cpu() for tensor in state])
+        chosen = _matching_rows(before, after, changed[0], [whole(tensor.detach()).cpu() for tensor in state])
     else:
         chosen = {d: rows for d in changed if (rows := _owning_rows(before, after, d)) is not None}
     selected = before

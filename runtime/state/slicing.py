@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...evaluator_schema.errors import BindError
+from ..naming.placing import whole
 
 # Kept indices by dimension.
 Selection = Mapping[int, torch.Tensor]
@@ -64,12 +65,13 @@ def _sliced(name: str, key: str, value: Any, shape: torch.Size, selection: Selec
     if _is_whole(value):
         return copy.deepcopy(value)
     fits = isinstance(value, torch.Tensor) and value.dim() == len(shape)
-    if not fits or any(n not in (1, whole) for n, whole in zip(value.shape, shape, strict=True)):
+    if not fits or any(n not in (1, size) for n, size in zip(value.shape, shape, strict=True)):
         what = f"of shape {tuple(value.shape)}" if isinstance(value, torch.Tensor) else type(value).__name__
         raise BindError(
             f"state='slice': the optimizer's {key!r} of {name!r} ({what}) has no slice for the kept channels "
             f"of a parameter of shape {tuple(shape)}; rebind with state='carry', which lets it start anew"
         )
+    value = whole(value)
     for dimension, indices in selection.items():
         if value.shape[dimension] == shape[dimension]:
             value = value.detach().index_select(dimension, indices.to(value.device))

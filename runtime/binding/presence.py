@@ -1,0 +1,65 @@
+"""Whether optimizers still train what the model consists of, once a training function has had it in hand."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from torch.nn import Module, Parameter
+from torch.optim import Optimizer
+
+from ...evaluator_schema.errors import TrainingError
+
+_log = logging.getLogger("rebind")
+
+
+class Presence:
+    """The parameters of a model that its optimizers have when a training begins.
+
+    A training function may put others in their place (`fully_shard` does, and `weight_norm`). Optimizers do
+    not see that, and would go on with what the model no longer has, in silence.
+
+    Args:
+        model: The model.
+        optimizers: Its optimizers.
+    """
+
+    def __init__(self, model: Module, optimizers: Iterable[Optimizer]) -> None:
+        self._model = model
+        present = set(map(id, model.parameters()))
+        self._held: dict[int, list[Parameter]] = {
+            id(optimizer): [
+                parameter
+                for group in optimizer.param_groups
+                for parameter in group["params"]
+                if id(parameter) in present
+            ]
+            for optimizer in optimizers
+        }
+
+    def check(self, optimizer: Optimizer) -> None:
+        """Look once, when an optimizer is about to make its first step.
+
+        Raises:
+            TrainingError: The model has none of its parameters any more.
+        """
+        held = self._held.pop(id(optimizer), None)
+        if not held:
+            return
+        present = set(map(id, self._model.parameters()))
+        lost = sum(id(parameter) not in present for parameter in held)
+        kind = type(optimizer).__name__
+        if lost == len(held):
+            raise TrainingError(
+                f"training_func replaced all {lost} parameters of the model that this {kind} has, so its "
+                "steps would change nothing (fully_shard does that, and weight_norm); do it to the model "
+                "first, and bind what it has become: its optimizers are then built on the new parameters"
+            )
+        if lost:
+            _log.warning(
+                "training_func replaced %d of the %d parameters of the model that this %s has, and the new "
+                "ones do not train; do it to the model first, and bind what it has become",
+                lost,
+                len(held),
+                kind,
+            )
