@@ -42,11 +42,8 @@ def test_each_trial_of_ray_tune_is_that_of_a_loop_by_hand(searched):
 
         left, right = by_hand(dense, config, config["seed"], rung)
         assert max(values) == metrics["steps"]
-        assert (metrics["value"], metrics["accuracy"], metrics["weights"]) == (
-            values[max(values)],
-            right,
-            left,
-        )
+        assert metrics["value"] == values[max(values)]
+        assert (metrics["accuracy"], metrics["weights"]) == (right, left)
     steps = {result.metrics["steps"] for result in results}
     assert max(steps) == STEPS > min(steps), "some are stopped early, and some are not"
 
@@ -68,18 +65,27 @@ def test_a_trial_that_ray_tune_stops_closes_its_binding(ray_cluster, tmp_path):
             with binding:
                 binding.train()
         finally:
-            hooks = [len(module._forward_pre_hooks) for module in model.modules()]
-            told = f"{binding.steps} steps, {binding!r}, {sum(hooks)} hooks"
+            hooks = sum(len(module._forward_pre_hooks) for module in model.modules())
+            told = f"{binding.steps} steps, {binding!r}, {hooks} hooks"
             (folder / f"end of {config['number']}").write_text(told)
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray import tune
 
+        # The second one begins in the same process, once the first one has ended there.
+        options = tune.TuneConfig(reuse_actors=True, max_concurrent_trials=1)
         run = tune.RunConfig(stop={"steps": 3}, storage_path=str(tmp_path), name="stopped", verbose=0)
-        options = tune.TuneConfig(reuse_actors=True)
         trainable = tune.with_parameters(stopped, folder=tmp_path)
-        tune.Tuner(trainable, run_config=run, tune_config=options).fit()
-    assert (
-        tmp_path / "end"
-    ).read_text() == "3 steps, <Binding of TorchEvaluator to SmallCNN (closed)>, 0 hooks"
+        space = {"number": tune.grid_search([1, 2])}
+        tune.Tuner(trainable, param_space=space, run_config=run, tune_config=options).fit()
+    told = (tmp_path / "end of 1").read_text()
+    assert told == "3 steps, <Binding of TorchEvaluator to SmallCNN (closed)>, 0 hooks"
+
+
+def test_the_pages_example_with_ray_tune_runs(tmp_path):
+    """As it stands, in a process of its own."""
+    pytest.importorskip("pyarrow")
+    from pages import run_page
+
+    assert float(run_page("search.md", tmp_path, lambda block: "optuna" not in block).split()[-1]) > 0.9
