@@ -9,3 +9,8 @@ def test_the_search_with_optuna_finds_a_sparse_model_that_is_accurate(tmp_path):
     pytest.importorskip("optuna")
     printed = run_page("search.md", tmp_path, lambda block: "ray" not in block)
     assert float(printed.split()[0]) > 0.9
+
+
+def test_the_network_of_two_bit_weights_is_accurate(tmp_path):
+    pytest.importorskip("torchao")
+    assert float(run_page("torchao.md", tmp_path).split()[-1]) > 0.9
