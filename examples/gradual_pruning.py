@@ -1,8 +1,8 @@
 """Gradual structural pruning with torch-pruning: channels go in rounds, while the CNN trains.
 
-Each round watches what passes through the batch norms and its gradients for some steps, which gives the Taylor
-importance of each channel (Molchanov et al. 2017). torch-pruning removes the least important ones, and the binding
-goes on with what is left of the weights and of the optimizer's state.
+Each round watches what passes through the batch norms and its gradients for some steps, which gives the
+Taylor importance of each channel (Molchanov et al. 2017). torch-pruning removes the least important ones, and
+the binding goes on with what is left of the weights and of the optimizer's state.
 """
 
 from __future__ import annotations
@@ -17,10 +17,7 @@ from torch import Tensor, nn
 import rebind
 from rebind.runtime.integrations.torch_pruning import recording_kept
 
-WATCHED = {
-    "conv1": "bn1",
-    "conv2": "bn2",
-}  # convolutions, and the layers whose outputs tell of their channels
+WATCHED = {"conv1": "bn1", "conv2": "bn2"}  # by convolution, the layer whose output tells of its channels
 Kept = dict[str, dict[int, list[int]]]
 
 
@@ -31,7 +28,7 @@ class CollectedTaylor(tp.importance.Importance):
         self.scores: dict[nn.Module, Tensor] = {}
 
     def __call__(self, group: tp.Group) -> Tensor | None:
-        """Give the importance of each channel of the layer that the group is about; None leaves them alone."""
+        """Give the importance of each channel of the group's layer; None leaves them alone."""
         scores = self.scores.get(group[0].dep.target.module)
         return None if scores is None else scores[group[0].idxs]
 

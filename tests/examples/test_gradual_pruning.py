@@ -1,4 +1,4 @@
-"""torch-pruning in rounds through a binding, against the same by hand: the same channels, weights and momenta."""
+"""torch-pruning in rounds through a binding, against one by hand: the same channels, weights, momenta."""
 
 import copy
 import sys
@@ -159,7 +159,7 @@ def test_collected_importance_tells_channels_that_matter_from_those_that_do_not(
 
 
 def test_an_optimizer_that_does_not_go_over_trains_nothing_that_was_cut(dense):
-    """The stale optimizer of the comparison: only parameters that torch-pruning did not replace still learn."""
+    """The stale optimizer of the comparison: only what torch-pruning did not replace still learns."""
     model = copy.deepcopy(dense)
     with rebind.bind(make_evaluator(model), model) as binding:
         example.gradual_pruning(binding, 0.5, 1, 2, lambda binding, kept: None)
