@@ -76,6 +76,7 @@ def gradual_pruning(
         iterative_steps=rounds,
         ignored_layers=[binding.model.fc],
     )
+    binding.model.train()  # torch-pruning traced it in evaluation mode, and Lightning trains it as it is
     for _ in range(rounds):
         importance.scores = watched_training(binding, steps)
         with recording_kept(binding.model) as kept:
