@@ -17,7 +17,15 @@ with warnings.catch_warnings():
     import optuna
     import optuna_search
     import torchao_qat
-from nni_material import KINDS  # noqa: E402 - after what may be missing
+from agp_pruning import agp_pruning  # noqa: E402 - after what may be missing
+from apoz_pruning import apoz_pruning  # noqa: E402
+from distillation import distillation  # noqa: E402
+from lottery_ticket import lottery_ticket  # noqa: E402
+from movement_pruning import movement_pruning  # noqa: E402
+from network_slimming import network_slimming  # noqa: E402
+from nni_material import KINDS, Net  # noqa: E402
+from sensitivity_pruning import sensitivity_pruning  # noqa: E402
+from taylor_pruning import taylor_pruning  # noqa: E402
 
 import rebind  # noqa: E402
 
@@ -75,7 +83,37 @@ def search(make):
     return told, {}
 
 
-JOBS = [pruning_in_rounds, learned_ranges, search]
+def distilled(binding):
+    """A student of a teacher that was not trained, which tells as much of the bits."""
+    distillation(binding, Net(16, seed=5).eval())
+
+
+def of(algorithm):
+    """An algorithm of the examples, on a model that was trained a little."""
+
+    def job(make):
+        model, evaluator = make()
+        with rebind.bind(evaluator, model) as binding:
+            binding.train(max_steps=20)
+            algorithm(binding)
+            score, _ = binding.evaluate()
+        return score, model.state_dict()
+
+    job.__name__ = algorithm.__name__
+    return job
+
+
+ALGORITHMS = [
+    taylor_pruning,
+    apoz_pruning,
+    agp_pruning,
+    network_slimming,
+    lottery_ticket,
+    sensitivity_pruning,
+    movement_pruning,
+    distilled,
+]
+JOBS = [pruning_in_rounds, learned_ranges, search, *map(of, ALGORITHMS)]
 
 
 @cache
