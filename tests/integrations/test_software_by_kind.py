@@ -23,11 +23,22 @@ from distillation import distillation  # noqa: E402
 from lottery_ticket import lottery_ticket  # noqa: E402
 from movement_pruning import movement_pruning  # noqa: E402
 from network_slimming import network_slimming  # noqa: E402
-from nni_material import KINDS, Net  # noqa: E402
+from nni_material import KINDS as OURS_AND_LIGHTNINGS  # noqa: E402
+from nni_material import Net  # noqa: E402
 from sensitivity_pruning import sensitivity_pruning  # noqa: E402
 from taylor_pruning import taylor_pruning  # noqa: E402
+from trainer_kind import trainer_evaluator  # noqa: E402
 
 import rebind  # noqa: E402
+
+
+KINDS = {**OURS_AND_LIGHTNINGS, "TransformersEvaluator": (Net, trainer_evaluator)}
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    """A Trainer makes its output folder where the test runs."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(autouse=True)
