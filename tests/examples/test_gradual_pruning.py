@@ -167,3 +167,18 @@ def test_an_optimizer_that_does_not_go_over_trains_nothing_that_was_cut(dense):
         binding.train(max_steps=3)
     changed = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
     assert changed == {"fc.bias"}
+
+
+def test_hooks_and_collections_end_where_a_binding_goes_over_and_the_rest_goes_on(dense):
+    """What the page says: tasks and listeners are those of the binding, hooks those of the former model."""
+    model = copy.deepcopy(dense)
+    hooked, done, told = [], [], []
+    with rebind.bind(make_evaluator(model), model) as binding:
+        binding.forward_hook("bn1", lambda *_: hooked.append(1))
+        collected = binding.collect("bn2", keep=1)
+        binding.after_step(lambda: done.append(1))
+        binding.on_event(lambda event: told.append(event.kind))
+        binding.rebind(model)
+        binding.train(max_steps=2)
+    assert (hooked, collected.count, done) == ([], 0, [1, 1])
+    assert told == ["begin", "step", "step", "end"]

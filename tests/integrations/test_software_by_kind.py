@@ -31,7 +31,6 @@ from trainer_kind import trainer_evaluator  # noqa: E402
 
 import rebind  # noqa: E402
 
-
 KINDS = {**OURS_AND_LIGHTNINGS, "TransformersEvaluator": (Net, trainer_evaluator)}
 
 
