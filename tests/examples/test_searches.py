@@ -1,6 +1,9 @@
 """The searches of the examples, against the same trainings without the library."""
 
+import os
+import signal
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,3 +95,23 @@ def test_nothing_beats_the_pareto_front(dense, tmp_path):
     assert not any(beats(one, other) for one in front for other in front if one is not other)
     example.plot(study, (1864, 0.96), str(tmp_path / "front.png"))
     assert (tmp_path / "front.png").read_bytes().startswith(b"\x89PNG")
+
+
+def killed_once(marker, journal, binding):
+    """Do a trial of the study; the first process to get there is killed in the midst of it."""
+    if not marker.exists():
+        marker.touch()
+        binding.on_event(lambda event: event.step == 15 and os.kill(os.getpid(), signal.SIGKILL))
+    example.one_trial(journal, 0, binding)
+
+
+def test_the_trial_of_a_killed_worker_is_begun_again_as_another_one_of_the_study(dense, tmp_path):
+    """Optuna keeps the former as running, with what it had told; the latter is finished."""
+    evaluator, model = dense
+    study = example.study_in(tmp_path / "journal", 0)
+    task = partial(killed_once, tmp_path / "marker", tmp_path / "journal")
+    trials = [rebind.Trial(model=model, task=task, name="victim")]
+    (result,) = rebind.run_trials(evaluator, trials, rebind.LocalPool(workers=1))
+    assert (result.error, result.attempts) == (None, 2)
+    assert [trial.state for trial in study.trials] == [TrialState.RUNNING, TrialState.COMPLETE]
+    assert list(study.trials[0].intermediate_values) == [10]
