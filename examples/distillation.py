@@ -17,15 +17,18 @@ def distillation(
 ) -> None:
     """Train with a loss that also compares with the teacher's scores for the batch under way."""
     teacher.eval()
-    images = binding.collect("", keep=1, source="input")
+    seen: dict[str, Tensor] = {}
 
-    def with_teacher(loss: Tensor, scores: Tensor) -> Tensor:
+    def see(_: nn.Module, inputs: tuple[Tensor], scores: Tensor) -> None:
+        seen.update(images=inputs[0], scores=scores)
+
+    def with_teacher(loss: Tensor) -> Tensor:
         with torch.no_grad():
-            wanted = F.softmax(teacher(images.value) / temperature, 1)
-        soft = F.kl_div(F.log_softmax(scores / temperature, 1), wanted, reduction="batchmean")
+            wanted = F.softmax(teacher(seen["images"]) / temperature, 1)
+        soft = F.kl_div(F.log_softmax(seen["scores"] / temperature, 1), wanted, reduction="batchmean")
         return (1 - share) * loss + share * temperature**2 * soft
 
-    with images, binding.patch_loss(with_teacher):
+    with binding.forward_hook("", see), binding.patch_loss(with_teacher):
         binding.train(max_steps=60)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from digits import run
@@ -19,9 +20,9 @@ def network_slimming(binding: rebind.Binding, amount: float = 0.5, penalty: floa
     norms = [module for module in binding.model.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def with_penalty(criterion: Criterion) -> Criterion:
-        def penalised(scores: Tensor, labels: Tensor) -> Tensor:
+        def penalised(*inputs: Any) -> Tensor:  # scores and labels, or the batch of a training step
             scales = torch.cat([norm.weight for norm in norms])
-            return criterion(scores, labels) + penalty * scales.abs().sum()
+            return criterion(*inputs) + penalty * scales.abs().sum()
 
         return penalised
 

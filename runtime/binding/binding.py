@@ -28,6 +28,7 @@ from .devices import device_of, moved
 from .evaluation import Evaluation
 from .events import Listener, Listeners
 from .framework import Framework, Training, framework_of
+from .modes import keeping_modes
 from .reinitialise import Reinitialised
 from .restoring import Pristine
 from .resuming import capture_state, restore_state
@@ -349,12 +350,18 @@ class Binding(Patchable):
     def evaluate(self) -> Evaluation:
         """Run the evaluating function on the model.
 
+        It may be called while a training runs, from a listener or a task: the modules then go on in the
+        training modes that they were in.
+
         Raises:
             EvaluationError: There is none, or it returned no score.
             BindError: The binding is closed.
         """
         self._require_open()
-        return self._framework.evaluate(self._model)
+        if self._budget is None:
+            return self._framework.evaluate(self._model)
+        with keeping_modes(self._model):
+            return self._framework.evaluate(self._model)
 
     def close(self) -> None:
         """Give the model back as it was, apart from what training changed in its weights and buffers."""

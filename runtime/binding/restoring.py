@@ -11,6 +11,7 @@ from torch.nn import Module, Parameter
 
 from ..naming.inventory import Inventory
 from ..patching.observing import forget_backward_kind
+from .modes import exported_modes, switch
 
 # What a module keeps its hooks in. They are compared and restored key by key.
 _HOOKS = (
@@ -48,6 +49,7 @@ class Pristine:
     def __init__(self, inventory: Inventory, earlier: Pristine | None = None) -> None:
         self._modules = inventory.modules
         self._modes = list(map(_MODE, self._modules))
+        self._exported = exported_modes(self._modules)
         self._hooks = _hooks_of(self._modules)
         self._anatomy = list(map(_anatomy, self._modules))
         self._parameters = list(inventory.parameters.values())
@@ -64,6 +66,9 @@ class Pristine:
                 module.training = training
                 if anatomy == _anatomy(module):
                     _restore_hooks(module, self._hooks.get(module, {}))
+        for module, mode in self._exported:
+            if id(module) not in left_out:
+                switch(module, mode)
         for parameter, flag, had_grad in zip(self._parameters, self._flags, self._grads, strict=True):
             if id(parameter) not in left_out:
                 _restore_parameter(parameter, requires_grad=flag, had_grad=had_grad)
@@ -71,6 +76,8 @@ class Pristine:
     def _remember(self, earlier: Pristine) -> None:
         modes = dict(zip(map(id, earlier._modules), earlier._modes, strict=True))
         self._modes = [modes.get(id(m), mode) for m, mode in zip(self._modules, self._modes, strict=True)]
+        exported = {id(module): mode for module, mode in earlier._exported}
+        self._exported = [(module, exported.get(id(module), mode)) for module, mode in self._exported]
         flags = dict(zip(map(id, earlier._parameters), earlier._flags, strict=True))
         self._flags = [flags.get(id(p), flag) for p, flag in zip(self._parameters, self._flags, strict=True)]
         grads = dict(zip(map(id, earlier._parameters), earlier._grads, strict=True))

@@ -1,10 +1,12 @@
 """Lets the tests of this folder find what they share. Lightning's advice on settings is no error here."""
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
+os.environ["HF_HUB_OFFLINE"] = "1"
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
@@ -16,6 +18,7 @@ _ADVICE = (
     "Full backward hook is firing",  # NNI's DoReFaQuantizer hooks the first layer too
     "Starting from v1.9.0, `tensorboardX` has been removed",
     ".*in eval mode at the start of training",
+    "'pin_memory' argument is set as true",
     "The `.*` .*treespec",
     "`isinstance\\(treespec",
 )

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from patch_material import bound
+from patch_material import BATCHES, TARGETS, bound, by_hand, mse, net, train, train_on
 
 from rebind import Evaluation, EvaluationError
 
@@ -54,3 +54,42 @@ def test_the_function_gets_the_bound_model():
     with bound(evaluating_func=lambda model: (got.append(model), 1.0)[1]) as binding:
         binding.evaluate()
         assert got == [binding.model]
+
+
+@pytest.mark.parametrize("where", ["listener", "task"])
+def test_an_evaluation_in_the_midst_of_a_training_does_not_change_it(where):
+    """The evaluating function leaves the model in eval mode; dropout and batch norm train on as by hand."""
+    seen = []
+
+    def score(model):
+        model.eval()
+        seen.append(model.norm.num_batches_tracked.item())
+        return 1.0
+
+    def frozen_norm(model, optimizers, criterion, max_steps=None):
+        model.train()
+        model.norm.eval()
+        for x, y in zip(BATCHES[:max_steps], TARGETS, strict=False):
+            optimizers.zero_grad()
+            criterion(model(x), y).backward()
+            optimizers.step()
+
+    for loop in (train, frozen_norm):
+        with bound(net(), loop, evaluating_func=score) as binding:
+            if where == "task":
+                binding.after_step(binding.evaluate)
+            else:
+                binding.on_event(lambda event, b=binding: event.kind == "step" and b.evaluate())
+            binding.train(max_steps=6)
+            ours = binding.model
+        plain = by_hand(lambda model, optimizer, _, loop=loop: loop(model, optimizer, mse, max_steps=6))
+        for name, value in plain.state_dict().items():
+            assert torch.equal(ours.state_dict()[name], value), name
+    assert seen == [1, 2, 3, 4, 5, 6] + [0] * 6
+
+
+def test_a_training_that_is_stopped_after_an_evaluation_ends_there():
+    with bound(training_func=train_on, evaluating_func=lambda model: (model.eval(), 1.0)[1]) as binding:
+        binding.on_event(lambda event: (binding.evaluate(), binding.stop()) if event.step == 3 else None)
+        binding.train()
+        assert binding.steps == 3
