@@ -59,7 +59,7 @@ class Job:
     Attributes:
         id: Tells this job from every other one in the run; a retry has an id of its own.
         payload: Handed to the handler as it is.
-        files: Digest -> path of the write-once files that the payload refers to. A pool whose
+        files: `address` -> path of the write-once files of rebind that the payload refers to. A pool whose
             workers are on another machine copies them there, and hands on the paths there.
         timeout: Seconds from the moment that a worker begins; then the worker is killed.
     """

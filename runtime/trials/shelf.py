@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blake3 import blake3
-
 from ...evaluator_schema.errors import SaveError
+from ..pools.addresses import address
 from .closing import Closing
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Volume:
     """A file on the shelf.
 
     Attributes:
-        digest: BLAKE3 of its content, which is its name for the workers.
+        digest: Its `address`, which is its name for the workers.
         path: Where this machine's processes open it.
     """
 
@@ -56,7 +55,7 @@ class Shelf(Closing):
         self._finalizer = weakref.finalize(self, _clear, self._descriptors, self._folders)
 
     def put(self, write: Callable[[Path], object]) -> Volume:
-        """Write a file, in memory where there is room, else on disk.
+        """Write a file of rebind, in memory where there is room, else on disk.
 
         Args:
             write: Called with the path of the file to make; maybe a second time, with another one.
@@ -64,7 +63,7 @@ class Shelf(Closing):
         folder = _write(write)
         try:
             path = folder / "file"
-            digest = blake3().update_mmap(path).hexdigest()
+            digest = address(path)
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self._descriptors[digest] = descriptor
             shared = f"/proc/{os.getpid()}/fd/{descriptor}"

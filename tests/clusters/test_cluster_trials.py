@@ -92,9 +92,9 @@ def test_a_trial_that_runs_can_be_cancelled(warm, evaluator):
 def test_files_are_copied_where_the_workers_lack_them(warm, monkeypatch, tmp_path):
     """A worker that cannot open a path is sent the content, and gets exactly that."""
     content = random.Random(1).randbytes(3 << 20)
-    digest = rebind.runtime.trials.shelf.blake3(content).hexdigest()
     held = tmp_path / "held"
     held.write_bytes(content)
+    digest = rebind.runtime.pools.addresses.address(held)
     lacking = tmp_path / "lacking"  # what a path means on another machine
     monkeypatch.setattr(type(warm), "_assignment", _with_path(type(warm)._assignment, str(lacking)))
     warm.start(Briefing("pool_jobs:digest_of_files"))
