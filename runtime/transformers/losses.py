@@ -57,7 +57,10 @@ def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
             return _scaled(computed[0], None if weight is None else 1 / weight)
 
         step.current = as_mean
-        patched = criterion(batch)
+        try:
+            patched = criterion(batch)
+        finally:
+            step.current = None  # it holds the Trainer, and the binding lives longer
         # What no patch has touched stays as it is, to the last bit.
         return _scaled(patched, weight) if criterion.is_patched else computed[0]
 
