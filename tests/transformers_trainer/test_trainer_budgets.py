@@ -174,9 +174,7 @@ def test_data_without_a_length_train_by_steps_and_refuse_epochs():
     model, evaluator = material.net(seed=3), material.evaluator_of("optimizer", data=Stream())
     found, made = trained(evaluator, model, max_steps=11)
     assert made == 11
-    material.assert_same(
-        found, material.by_own_trainer(model, "optimizer", data=Stream(), max_steps=11)[0]
-    )
+    material.assert_same(found, material.by_own_trainer(model, "optimizer", data=Stream(), max_steps=11)[0])
     with pytest.raises(TrainingError, match=r"Stream has no length.*max_steps="):
         trained(evaluator, model, max_epochs=2)
     assert trained(evaluator, model, max_epochs=2, max_steps=50)[1] == 16

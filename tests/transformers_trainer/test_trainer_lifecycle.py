@@ -201,7 +201,9 @@ def test_a_training_step_that_a_loss_patch_cannot_reach_is_told():
     expected, _ = material.by_own_trainer(model, kind=OwnStep)
     with bind(evaluator, model) as binding:
         with binding.patch_loss(lambda loss: 2 * loss):
-            with pytest.raises(TrainingError, match="training_step of OwnStep did not call self.compute_loss"):
+            with pytest.raises(
+                TrainingError, match="training_step of OwnStep did not call self.compute_loss"
+            ):
                 binding.train()
         assert binding.steps == 0
     model = material.net(seed=3)

@@ -206,7 +206,9 @@ def test_a_task_that_raises_ends_the_training_between_steps(when):
         with pytest.raises(Stumble, match="on purpose"):
             binding.train()
         assert binding.steps == made
-        assert [name for name, p in model.named_parameters() if not torch.equal(p, parameters(expected)[name])] == []
+        assert [
+            name for name, p in model.named_parameters() if not torch.equal(p, parameters(expected)[name])
+        ] == []
         binding.train(max_steps=2)
         assert binding.steps == made + 2
 
