@@ -36,7 +36,7 @@ def fit(trainer: Any, training: Training) -> None:
 
 def _is_limited_to_nothing(args: Any) -> bool:
     # Epochs count where no steps are told.
-    return args.max_steps == 0 or (args.max_steps < 0 and args.num_train_epochs == 0)
+    return bool(args.max_steps == 0 or (args.max_steps < 0 and args.num_train_epochs == 0))
 
 
 def _check_data(trainer: Any) -> None:

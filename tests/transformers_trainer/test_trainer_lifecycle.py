@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import os
 import weakref
 
 import pytest
@@ -166,7 +165,7 @@ def test_checkpoints_are_written_only_where_they_are_asked_for(tmp_path):
         trainer = trace(material.Trainer)(material.net(), given, train_dataset=material.Rows())
         with bind(rebind.TransformersEvaluator(trainer), material.net(seed=3)) as binding:
             binding.train()
-        assert len([name for name in os.listdir(folder) if name.startswith("checkpoint")]) == found
+        assert len(list(folder.glob("checkpoint*"))) == found
 
 
 def test_a_trainer_without_training_data_says_so():
@@ -202,7 +201,7 @@ def test_a_training_step_that_a_loss_patch_cannot_reach_is_told():
     with bind(evaluator, model) as binding:
         with binding.patch_loss(lambda loss: 2 * loss):
             with pytest.raises(
-                TrainingError, match="training_step of OwnStep did not call self.compute_loss"
+                TrainingError, match=r"training_step of OwnStep did not call self\.compute_loss"
             ):
                 binding.train()
         assert binding.steps == 0

@@ -71,7 +71,7 @@ def added(evaluator, model, additions, **limits):
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("way", ["default", "optimizer and scheduler", "groups"])
 def test_a_tensor_beside_the_model_trains_as_in_the_users_own_optimizer(way, count):
-    """With the options and the rate of the named parameter's group; its gradients are zeroed after each step."""
+    """With the options and the rate of the named parameter's group; its gradients are zeroed each time."""
     options = {"gradient_accumulation_steps": count, "weight_decay": 0.3}
     model, expected = scaled(), scaled()
     trainer = Joining(

@@ -1,4 +1,4 @@
-"""Tasks around the steps of a Trainer; the oracle is the user's own Trainer with the same lines in a callback."""
+"""Tasks around the steps of a Trainer; the oracle is the user's own with the same lines in a callback."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_tasks_train_as_the_same_lines_in_a_callback(way, count, clip):
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("count", COUNTS)
 def test_tasks_see_what_a_callback_of_the_users_sees(count, clip):
-    """Before: the gradients of all batches of the step, clipped, and the old weights. After: the new weights."""
+    """Before: the step's gradients, clipped, and the old weights. After: the new weights."""
     options = {"max_grad_norm": clip, "gradient_accumulation_steps": count}
     model, watches = material.net(seed=3), [Watch() for _ in range(4)]
     callback = ByHand(watches[0], watches[1])
@@ -185,7 +185,7 @@ def test_a_reverted_task_runs_no_more():
     assert counts == [0, "after", "after"]
 
 
-class Stumble(RuntimeError):
+class StumbleError(RuntimeError):
     pass
 
 
@@ -198,12 +198,12 @@ def test_a_task_that_raises_ends_the_training_between_steps(when):
     def stumble():
         if binding.steps == made and not failed:
             failed.append(1)
-            raise Stumble("on purpose")
+            raise StumbleError("on purpose")
 
     failed = []
     with assert_pristine(model), bind(material.evaluator_of("optimizer"), model) as binding:
         (binding.before_step if when == "before" else binding.after_step)(stumble)
-        with pytest.raises(Stumble, match="on purpose"):
+        with pytest.raises(StumbleError, match="on purpose"):
             binding.train()
         assert binding.steps == made
         assert [
@@ -237,9 +237,9 @@ def test_what_a_failed_training_has_accumulated_is_not_in_the_next_one():
     with bind(evaluator, model) as binding:
 
         def fail():
-            raise Stumble
+            raise StumbleError
 
-        with binding.before_step(fail), pytest.raises(Stumble):
+        with binding.before_step(fail), pytest.raises(StumbleError):
             binding.train()
         binding.train(max_steps=3)
     material.assert_same(model, expected)
