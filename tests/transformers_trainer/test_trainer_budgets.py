@@ -87,7 +87,7 @@ def test_a_limit_of_zero_makes_no_step(way, limits):
     ],
 )
 def test_recorded_limits_of_zero_make_no_step_either(recorded, steps):
-    """Where steps are told, the epochs do not count, as for transformers itself; what is asked for comes first."""
+    """Where steps are told, epochs do not count, as for transformers; what is asked for comes first."""
     model, evaluator = material.net(seed=3), material.evaluator_of(**recorded)
     found, made = trained(evaluator, model)
     assert made == steps
@@ -232,7 +232,7 @@ def test_the_recorded_optimizer_goes_on_and_the_trainers_own_schedule_begins_ane
 
 
 def test_a_training_goes_on_from_its_state_to_the_bit(tmp_path):
-    """In another binding, from a file, with a recorded optimizer and scheduler; a Trainer seeds each training."""
+    """In another binding, from a file; a Trainer seeds each training."""
     evaluator = material.evaluator_of("optimizer and scheduler")
     model = material.net(seed=3)
     with bind(evaluator, model) as binding:

@@ -1,4 +1,4 @@
-"""Each training has a Trainer of its own, and leaves nothing: not on the model, in the arguments, in the evaluator."""
+"""Each training has a Trainer of its own, which leaves nothing on the model or in the arguments."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_the_users_arguments_are_never_changed(make, fails):
 
 
 def test_no_model_is_held_and_none_is_written():
-    """The recorded model can go, with its optimizer; none of its bytes are in a file, before and after use."""
+    """The recorded model can go, with its optimizer; no file has its bytes, before and after use."""
     model = material.net(64, seed=3)
     needle = model.fc1.weight.detach().numpy().tobytes()
     evaluator = material.evaluator_of("groups", model=model)
