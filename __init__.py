@@ -81,6 +81,7 @@ _ROOMS = {
         "Binding",
         "DaskPool",
         "Evaluation",
+        "Event",
         "LocalPool",
         "Pool",
         "RayPool",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .binding.binding import Binding, bind
     from .binding.evaluation import Evaluation
+    from .binding.events import Event
     from .naming.matching import Report
     from .pools.dask import DaskPool
     from .pools.local import LocalPool
@@ -27,6 +28,7 @@ __all__ = [
     "Binding",
     "DaskPool",
     "Evaluation",
+    "Event",
     "LocalPool",
     "Pool",
     "RayPool",
@@ -47,6 +49,7 @@ _HOMES = {
     "Binding": "binding.binding",
     "DaskPool": "pools.dask",
     "Evaluation": "binding.evaluation",
+    "Event": "binding.events",
     "LocalPool": "pools.local",
     "Pool": "pools.pool",
     "RayPool": "pools.ray",

@@ -25,6 +25,13 @@ def test_the_network_with_a_fourth_of_its_channels_is_accurate(tmp_path):
     assert float(score) > 0.9
 
 
+def test_the_trainer_on_a_smaller_model_is_accurate(tmp_path):
+    """With what the page says of new parameters, patches and stopping."""
+    pytest.importorskip("transformers")
+    printed = run_page("transformers.md", tmp_path)  # transformers prints what it logs as well
+    assert float(re.search(r"^accuracy (\S+)$", printed, re.MULTILINE)[1]) > 0.9
+
+
 def table():
     """The rows of the page on what was driven, each a list of cells."""
     text = (DOCS / "integrations.md").read_text()

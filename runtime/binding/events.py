@@ -16,7 +16,7 @@ Kind = Literal["begin", "step", "epoch", "end"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened in a training.
+    """Something that happened in a training: what listeners (`Binding.on_event`) get.
 
     Attributes:
         kind: `"begin"` and `"end"` of a training, each optimizer `"step"`, and each `"epoch"` where the

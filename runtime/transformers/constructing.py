@@ -10,7 +10,7 @@ from torch.nn import Module
 from ...evaluator_schema.build import build
 from ...evaluator_schema.checking.signatures import name_of
 from ...evaluator_schema.construction import Construction, replace_leaves
-from ...evaluator_schema.errors import BindError
+from ...evaluator_schema.errors import BindError, TrainingError
 from ...evaluator_schema.transformers_evaluator import TransformersEvaluator
 from ...evaluator_schema.values import ModuleHole, ParameterHole, ParametersHole, Ref
 
@@ -61,6 +61,21 @@ def construct(
         ) from error
     _refuse_sharding(trainer)
     return trainer
+
+
+def check_epochs_end(evaluator: TransformersEvaluator) -> None:
+    """Make sure that the training data have a length: without one, a Trainer only counts steps.
+
+    Raises:
+        TrainingError: They have none.
+    """
+    data = evaluator.trainer.kwargs.get("train_dataset")
+    made_by = data.target if isinstance(data, Construction) else type(data)
+    if data is not None and isinstance(made_by, type) and not hasattr(made_by, "__len__"):
+        raise TrainingError(
+            f"{name_of(made_by)} has no length, so the Trainer cannot count epochs; limit the training by "
+            "max_steps=, or give the training data a __len__"
+        )
 
 
 def _limited(args: Any, max_steps: int | None, max_epochs: int | None) -> Any:

@@ -18,13 +18,13 @@ def fit(trainer: Any, training: Training) -> None:
     What is particular to a binding goes onto the Trainer, which is its own: a callback and some methods.
 
     Raises:
-        TrainingError: There is no data, nothing to train, or no way to tell when an epoch is over.
+        TrainingError: There is no data, or nothing to train.
     """
     budget, built = training.budget, training.built
     assert isinstance(budget, TrainerBudget)  # noqa: S101 - what our own framework made
     assert isinstance(built, TrainerBuilt)  # noqa: S101 - likewise
     _check_data(trainer)
-    if trainer.args.max_steps == 0 or trainer.args.num_train_epochs == 0:
+    if _is_limited_to_nothing(trainer.args):
         return  # recorded so, and transformers would make a step
     give_optimizer(trainer, built)
     if training.criterion is not None:
@@ -32,6 +32,11 @@ def fit(trainer: Any, training: Training) -> None:
     trainer.add_callback(following(training, budget))
     if not budget.wants_to_end:
         trainer.train()
+
+
+def _is_limited_to_nothing(args: Any) -> bool:
+    # Epochs count where no steps are told.
+    return bool(args.max_steps == 0 or (args.max_steps < 0 and args.num_train_epochs == 0))
 
 
 def _check_data(trainer: Any) -> None:

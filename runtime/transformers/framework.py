@@ -12,6 +12,7 @@ from ...evaluator_schema.errors import BindError
 from ...evaluator_schema.transformers_evaluator import TransformersEvaluator
 from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
+from ..binding.modes import keeping_modes
 from ..binding.reinitialise import Reinitialised, reinitialise
 from ..binding.trainer_budget import TrainerBudget
 from ..binding.training_step import TrainingStep
@@ -19,7 +20,7 @@ from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing
 from ..naming.renaming import Rename
 from ..trials.seeding import random_state_kept
-from .constructing import construct
+from .constructing import check_epochs_end, construct
 from .evaluating import run_evaluation
 from .fitting import fit
 from .optimizing import TrainerBuilt, build_optimizer, default_schedulers
@@ -72,6 +73,8 @@ class Transformers(Framework):
 
     def train(self, training: Training) -> None:
         """Train with a fresh Trainer."""
+        if training.max_epochs is not None and training.max_steps is None:
+            check_epochs_end(self._evaluator)
         with without_residue(training.model):
             trainer = construct(
                 self._evaluator,
@@ -82,8 +85,8 @@ class Transformers(Framework):
             fit(trainer, training)
 
     def evaluate(self, model: Module) -> Evaluation:
-        """Evaluate with a fresh Trainer."""
-        with random_state_kept(), without_residue(model):
+        """Evaluate with a fresh Trainer, which puts the model into evaluation mode; it is put back."""
+        with random_state_kept(), keeping_modes(model), without_residue(model):
             return run_evaluation(construct(self._evaluator, model))
 
     def dummy_input(self, model: Module) -> Any:

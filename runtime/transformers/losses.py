@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...evaluator_schema.errors import TrainingError
 from ..binding.training_step import TrainingStep
 from ..patching.loss_patches import PatchedCriterion, replace_loss
 
@@ -23,22 +24,29 @@ def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
     Args:
         trainer: The fresh Trainer. Two methods of this one object are replaced.
         criterion: Has a `TrainingStep` at its bottom.
+
+    Raises:
+        TrainingError: In a training step that computes its loss elsewhere, where there is a patch.
     """
     step = criterion._rebind_criterion
     assert isinstance(step, TrainingStep)  # noqa: S101 - what our own framework has
     training_step, compute_loss = trainer.training_step, trainer.compute_loss
-    training = [False]
+    training, reached = [False], [False]
 
     def patched_training_step(*args: Any, **kwargs: Any) -> Any:
-        training[0] = True
+        training[0], reached[0] = True, False
         try:
-            return training_step(*args, **kwargs)
+            loss = training_step(*args, **kwargs)
         finally:
             training[0] = False
+        if criterion.is_patched and not reached[0]:
+            raise TrainingError(_UNREACHED.format(kind=type(trainer).__name__))
+        return loss
 
     def patched_compute_loss(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if not training[0]:
             return compute_loss(model, inputs, *args, **kwargs)
+        reached[0] = True
         weight = _weight(trainer, inputs, args[1] if len(args) > 1 else kwargs.get("num_items_in_batch"))
         # The Trainer takes the labels out of the inputs where it passes them to a loss of the user's own.
         batch = copy.copy(inputs)
@@ -49,11 +57,20 @@ def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
             return _scaled(computed[0], None if weight is None else 1 / weight)
 
         step.current = as_mean
-        patched = criterion(batch)
+        try:
+            patched = criterion(batch)
+        finally:
+            step.current = None  # it holds the Trainer, and the binding lives longer
         # What no patch has touched stays as it is, to the last bit.
         return _scaled(patched, weight) if criterion.is_patched else computed[0]
 
     trainer.training_step, trainer.compute_loss = patched_training_step, patched_compute_loss
+
+
+_UNREACHED = (
+    "the loss is patched, and training_step of {kind} did not call self.compute_loss(model, inputs), around "
+    "which the patches go; let it call that"
+)
 
 
 def _scaled(output: Any, factor: torch.Tensor | float | None) -> Any:

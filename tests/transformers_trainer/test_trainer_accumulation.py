@@ -63,7 +63,7 @@ class PenalizedByItems(material.Trainer):
 # The model, what the Trainer is given, and the user's own Trainer with the penalty.
 LOSSES = {
     "the model's mean": (material.Net, {}, {}, Penalized),
-    "label smoothing": (material.Net, {}, {"label_smoothing_factor": 0.1}, Penalized),
+    "label smoothing": (material.Configured, {}, {"label_smoothing_factor": 0.1}, Penalized),
     "the model's sum by the items": (Items, {}, {}, PenalizedByItems),
     "a loss function's sum by the items": (
         material.Net,
