@@ -2,6 +2,8 @@
 
 import re
 
+from sphinx.application import Sphinx
+
 import rebind
 
 project = "rebind"
@@ -36,7 +38,7 @@ pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 
 
-def add_contents(_app, page, text):
+def add_contents(_app: Sphinx, page: str, text: list[str]) -> None:
     """Make the list of pages for the side of the site from the tables of `README.md`."""
     if page != root_doc:
         return
@@ -46,6 +48,6 @@ def add_contents(_app, page, text):
         text[0] += "\n".join(["\n\n```{toctree}", ":hidden:", f":caption: {title}", "", *pages, "```"])
 
 
-def setup(app):
+def setup(app: Sphinx) -> None:
     """Enter what is ours."""
     app.connect("source-read", add_contents)

@@ -20,14 +20,16 @@ PROBLEMS = {"CaptureError": r"trace\(Scaled\)", "ImportPathError": "did you mean
 def public_errors():
     """The public exceptions by name, but for the root of all."""
     found = {name: getattr(rebind, name) for name in rebind.__all__}
-    found = {name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    found = {
+        name: kind for name, kind in found.items() if isinstance(kind, type) and issubclass(kind, Exception)
+    }
     return {name: kind for name, kind in found.items() if kind is not rebind.RebindError}
 
 
 def sections():
     """The text under each heading of the third level, by heading."""
     parts = re.split(r"^#+ (\w+)$", PAGE, flags=re.MULTILINE)
-    return {name: text for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
 def code_of(text):
@@ -37,7 +39,7 @@ def code_of(text):
 
 
 def files_of_others(monkeypatch, evaluator):
-    """Write the two files that the page takes for granted, which this rebind on this Python would not write."""
+    """Write the two files that the page takes for granted, which nobody here would write."""
     here = drafting.current_versions()
     with monkeypatch.context() as patch:
         patch.setattr(drafting, "current_versions", lambda: here | {"python": "3.99.0"})
@@ -57,14 +59,14 @@ def test_every_public_error_is_on_the_page_with_its_cure():
 
 @pytest.mark.parametrize("name", sections())
 def test_the_example_under_an_error_raises_it(name, tmp_path, monkeypatch):
-    """Exactly that class; a root by one of its kinds, and a problem of creation inside of creation's error."""
+    """Exactly that class; a root by one of its kinds, and a problem of creation inside its error."""
     monkeypatch.chdir(tmp_path)
     for module in ("helpers", "only_here"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     page = {"__name__": "the_page_on_errors"}
     exec(code_of(PAGE.partition("\n## ")[0]), page)
     files_of_others(monkeypatch, page["evaluator"])
-    with pytest.raises(Exception, match=PROBLEMS.get(name)) as caught:  # noqa: PT011 - compared below
+    with pytest.raises(Exception, match=PROBLEMS.get(name)) as caught:
         exec(code_of(sections()[name]), page)
     raised = type(caught.value)
     if name in ROOTS:

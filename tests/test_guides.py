@@ -12,7 +12,9 @@ def test_the_first_page_prints_what_it_says(tmp_path):
     for line in run_page("getting-started.md", tmp_path).splitlines():
         text, _, score = line.rpartition(" ")
         if re.fullmatch(r"\d\.\d{3}", score):
-            (told,) = [float(one.rpartition(" ")[2]) for one in page if re.fullmatch(rf"{text} \d\.\d{{3}}", one)]
+            (told,) = [
+                float(one.rpartition(" ")[2]) for one in page if re.fullmatch(rf"{text} \d\.\d{{3}}", one)
+            ]
             assert abs(told - float(score)) < 0.05, line
         else:
             assert line in page

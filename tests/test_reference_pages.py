@@ -70,3 +70,8 @@ def test_each_name_is_described_once_as_what_it_is_and_has_a_docstring_of_its_ow
         expected = "function" if not is_class else "exception" if issubclass(found, Exception) else "class"
         assert kind == expected, path
         assert vars(found).get("__doc__") if is_class else inspect.getdoc(found), path
+
+
+def test_no_page_has_a_name_that_the_site_needs_itself():
+    """Sphinx writes pages of its own, and would put them over ours without a word."""
+    assert not {page.stem for page in DOCS.glob("*.md")} & {"search", "genindex", "py-modindex"}
