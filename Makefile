@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-transformer test test-long test-clusters test-integrations table check wheel-test clean
+.PHONY: demo demo-transformer test test-long test-clusters test-integrations table check docs wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
@@ -37,6 +37,10 @@ check: $(VENV)/.check
 	$(BIN)/mypy evaluator_schema serialization runtime testing
 	$(BIN)/lint-imports
 
+# The pages of docs/ as a site in build/docs; a warning or a broken link is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env --write-all docs build/docs
+
 # A wheel and an sdist are built; the wheel goes into an environment that holds nothing else, and is used there.
 wheel-test: $(VENV)/.check
 	rm -rf build dist $(VENV)-wheel
@@ -51,7 +55,7 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.demo $(VENV)/.demo-transformer $(VENV)/.test $(VENV)/.clusters $(VENV)/.check: $(VENV)/.python pyproject.toml constraints.txt
+$(VENV)/.demo $(VENV)/.demo-transformer $(VENV)/.test $(VENV)/.clusters $(VENV)/.check $(VENV)/.docs: $(VENV)/.python pyproject.toml constraints.txt
 	$(PIP) --editable '.[$(@:$(VENV)/.%=%)]'
 	touch $@
 

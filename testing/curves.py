@@ -86,12 +86,18 @@ def step_once(
             _set_gradients(parameters, number, sparse=sparse)
             optimizer.step()
     for scheduler in lr_schedulers:
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(1.0 / (1 + min(number, 3)))  # better for three steps, then no more
-        elif isinstance(scheduler, AveragedModel):
+        if isinstance(scheduler, AveragedModel):
             scheduler.update_parameters(model)
         else:
-            scheduler.step()
+            advance(scheduler, number)
+
+
+def advance(scheduler: Any, number: int) -> None:
+    """Make one step of a learning-rate scheduler, with a made-up metric if it wants one."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(1.0 / (1 + min(number, 3)))  # better for three steps, then no more
+    else:
+        scheduler.step()
 
 
 @functools.lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..evaluator_schema import TorchEvaluator, trace
+from .curves import advance
 from .drawn_optimizers import parameter_styles, torch_optimizers
 from .drawn_schedulers import scheduler_plans
 from .generated import Generated, Plan
@@ -89,7 +90,9 @@ def optimizers(draw: st.DrawFn, model: Module) -> Optimizer:
     """
     target, options = draw(torch_optimizers())
     make = draw(parameter_styles(model, target, options))
-    _require_legal(functools.partial(make, lambda target: target))
+    tried = _require_legal(functools.partial(make, lambda target: target))
+    if not _can_step(tried):
+        reject()
     optimizer: Optimizer = make(trace)
     return optimizer
 
@@ -98,11 +101,14 @@ def optimizers(draw: st.DrawFn, model: Module) -> Optimizer:
 def lr_schedulers(draw: st.DrawFn, optimizer: Optimizer) -> LRScheduler:
     """Draw a traced learning-rate scheduler of torch for an optimizer, maybe nested in others.
 
-    It is built on this very optimizer. What torch itself refuses is not drawn.
+    It is built on this very optimizer. What torch itself refuses to build, or to step a dozen times, is not
+    drawn.
     """
     make = draw(scheduler_plans(len(optimizer.param_groups)))
     stand_in = _stand_in(optimizer)
-    _require_legal(lambda: make(lambda target: target, stand_in))
+    tried = _require_legal(lambda: make(lambda target: target, stand_in))
+    for number in range(12):  # some nested ones, and those that are over, are refused only now
+        _require_legal(functools.partial(advance, tried, number))
     scheduler: LRScheduler = make(trace, optimizer)
     return scheduler
 
@@ -135,11 +141,19 @@ def evaluators(draw: st.DrawFn, model: Module | None = None) -> TorchEvaluator:
     )
 
 
-def _require_legal(make: Any) -> None:
+def _require_legal(make: Any) -> Any:
     try:
-        make()
+        return make()
     except (TypeError, ValueError, KeyError, NotImplementedError):
         reject()
+
+
+def _can_step(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer can use all groups that it took: two check what is added later only then."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        return len(optimizer.param_groups) == 1
+    matrices_only = isinstance(optimizer, torch.optim.Muon)
+    return not matrices_only or all(p.ndim == 2 for g in optimizer.param_groups for p in g["params"])
 
 
 def _stand_in(optimizer: Optimizer) -> Optimizer:

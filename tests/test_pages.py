@@ -9,7 +9,7 @@ from pages import DOCS, run_page
 def test_the_search_with_optuna_finds_a_sparse_model_that_is_accurate(tmp_path):
     """Without the part for Ray, which needs a cluster."""
     pytest.importorskip("optuna")
-    printed = run_page("search.md", tmp_path, lambda block: "ray" not in block)
+    printed = run_page("searches.md", tmp_path, lambda block: "ray" not in block)
     assert float(printed.split()[0]) > 0.9
 
 

@@ -123,7 +123,7 @@ class Record:
 
     @property
     def location(self) -> str:
-        """Where the call stands, as `file:line`."""
+        """Where the call stands, its file and line with a colon between."""
         return f"{self.file}:{self.line}"
 
 

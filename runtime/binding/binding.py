@@ -156,7 +156,7 @@ class Binding(Patchable):
 
     @property
     def criterion(self) -> Any:
-        """What the training function gets as its third argument: criterion or training step, with patches."""
+        """What the training function gets as its third argument, criterion or training step, with patches."""
         patched = self._patches.criterion
         return patched if patched is not None and patched.is_patched else self._patches.original
 

@@ -88,4 +88,4 @@ def test_the_pages_example_with_ray_tune_runs(tmp_path):
     pytest.importorskip("pyarrow")
     from pages import run_page
 
-    assert float(run_page("search.md", tmp_path, lambda block: "optuna" not in block).split()[-1]) > 0.9
+    assert float(run_page("searches.md", tmp_path, lambda block: "optuna" not in block).split()[-1]) > 0.9

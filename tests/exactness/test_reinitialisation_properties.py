@@ -52,6 +52,30 @@ def test_many_evaluators_give_another_model_what_direct_construction_gives_it(da
 
 @quick
 @given(st.data())
+def test_whatever_is_drawn_trains_and_leaves_the_model_as_it_was(data):
+    """Nothing is drawn that torch takes at first and refuses as it steps."""
+    train_what_is_drawn(data)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1800)
+@settings(quick, max_examples=1500)
+@given(st.data())
+def test_whatever_is_drawn_trains_many_times(data):
+    """The same, for many more of them."""
+    train_what_is_drawn(data)
+
+
+def train_what_is_drawn(data):
+    model = data.draw(models())
+    evaluator = data.draw(evaluators(model))
+    with assert_pristine(model), rebind.bind(evaluator, model) as binding:
+        binding.train(max_steps=12)
+        assert binding.steps == 12
+
+
+@quick
+@given(st.data())
 def test_an_evaluator_comes_back_from_bytes_as_an_equal_one(data):
     """loads(dumps(e)) == e, and both do the same to a model."""
     model = data.draw(models())
