@@ -1,9 +1,10 @@
-"""Evaluators for people: a tree in plain text, and the same tree in HTML."""
+"""Values for people: a tree in plain text and in HTML, and a table in HTML."""
 
 from __future__ import annotations
 
 import contextlib
 import html
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from .values import Iterated, ModuleHole, ParameterHole, ParametersHole, Ref, is
 # A node of a tree: its line, and the nodes under it.
 Node = tuple[str, list["Node"]]
 
+_MOST_ROWS = 60  # of a table
+
 
 def tree(title: str, fields: dict[str, Any]) -> str:
     """Draw the fields of an evaluator as a tree of lines."""
@@ -27,6 +30,30 @@ def tree(title: str, fields: dict[str, Any]) -> str:
 def html_tree(title: str, fields: dict[str, Any]) -> str:
     """Draw the same tree as nested lists, for notebooks."""
     return f"<div><strong>{html.escape(title)}</strong>{_html_list(_nodes(fields))}</div>"
+
+
+def html_table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw rows as a table for notebooks, with a column for each name and at most 60 rows.
+
+    Args:
+        title: Stands above it.
+        rows: What stands in each row, by column; what is None or not there is left empty.
+    """
+    shown = rows[:_MOST_ROWS]
+    columns = list(dict.fromkeys(name for row in shown for name, value in row.items() if value is not None))
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
+    body = "".join(f"<tr>{''.join(_html_cell(row.get(name)) for name in columns)}</tr>" for row in shown)
+    more = f"<p>and {len(rows) - len(shown):,} more</p>" if len(rows) > len(shown) else ""
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if columns else ""
+    return f"<div><strong>{html.escape(title)}</strong>{table}{more}</div>"
+
+
+def _html_cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f'<td style="text-align: right">{value:.6g}</td>'
+    return (
+        f"<td>{'' if value is None else html.escape(value if isinstance(value, str) else brief(value))}</td>"
+    )
 
 
 def _nodes(fields: dict[str, Any]) -> list[Node]:

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch.nn import Parameter
 
+from ...evaluator_schema.display import html_table
 from ...evaluator_schema.errors import BindError, MissingParametersError
 from .canonical import by_canonical, canonical, half_of, is_auxiliary, is_split, other_half_of
 from .inventory import Inventory
@@ -53,6 +54,12 @@ class Report:
             if names:
                 lines.append(f"{len(names)} {title}: {', '.join(names[:8])}{', ...' * (len(names) > 8)}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        names = {title: getattr(self, title) for title in ("missing", "new", "frozen", "carried", "sliced")}
+        rows = [{"parameter": old, "found as": new} for old, new in self.renamed.items()]
+        rows += [{"parameter": name, "is": title} for title in names for name in names[title]]
+        return html_table(f"{len(self.matched)} parameters matched", rows)
 
 
 @dataclass(frozen=True)

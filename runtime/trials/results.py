@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
+from ...evaluator_schema.display import html_table
 from .closing import Closing
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class TrialResult:
         parts += [f"seconds={self.seconds:.3g}"]
         parts += [f"error={self.error!r}"] if self.error is not None else []
         return f"TrialResult({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        from .report import rows
+
+        return html_table(f"TrialResult {self.name}", rows([self]))
 
 
 def best_of(results: Iterable[TrialResult]) -> TrialResult | None:
@@ -184,6 +190,13 @@ class Results(Closing, Iterator[TrialResult]):
         best = best_of(self._finished)
         parts += [f"best {best.score:.6g} by {best.name!r}"] if best is not None else []
         return f"Results({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """The trials that have finished, as a table. Starts nothing."""
+        from .report import rows
+
+        place = {name: index for index, name in enumerate(self._names)}
+        return html_table(repr(self), rows(sorted(self._finished, key=lambda result: place[result.name])))
 
 
 def _is_number(score: float | None) -> bool:
