@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     ConfigDict,
@@ -165,7 +165,7 @@ class LightningEvaluator(Evaluator):
                 raise ValueError(f"scheduler {index}: {problem}")
         return checked("scheduler_options", value, None)
 
-    model_config = ConfigDict(validate_default=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(validate_default=True)
 
 
 def _untraced(fields: Mapping[str, Any]) -> Problems:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ConfigDict, ModelWrapValidatorHandler, ValidationInfo, field_validator, model_validator
 from torch.nn import Module
@@ -162,7 +162,7 @@ class TorchEvaluator(Evaluator):
             )
         return function
 
-    model_config = ConfigDict(validate_default=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(validate_default=True)
 
 
 def _placeable(live: Any, captured: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import (
     ConfigDict,
@@ -147,7 +147,7 @@ class TransformersEvaluator(Evaluator):
             )
         return check_schedulers(value, info.data.get("optimizers"))
 
-    model_config = ConfigDict(validate_default=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(validate_default=True)
 
 
 def _is_trainer(kind: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,7 +31,7 @@ class Problem(BaseModel):
         message: What it would say.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     error: str
     message: str
@@ -46,7 +46,7 @@ class EntryState(BaseModel):
         state: What its digest says.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     bytes: int
@@ -69,7 +69,7 @@ class Examination(BaseModel):
             that is whole, and signed with a key where keys were given.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     file_bytes: int
     manifest: Manifest | None = None

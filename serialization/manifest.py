@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -27,7 +27,7 @@ class TensorInfo(BaseModel):
         entry: The entry that holds its memory; None where it has no elements.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     dtype: str
@@ -63,7 +63,7 @@ class Manifest(BaseModel):
         key_id: The name of the key that signed; empty if the key has none, None if unsigned.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     format: Count
     content: Literal["evaluator", "value"]

@@ -32,7 +32,7 @@ class Counted:
     """A schedule that keeps state: it depends on how often it was called."""
 
     def __init__(self) -> None:
-        self.calls = 0
+        self.calls: int = 0
 
     def __call__(self, step: int) -> float:
         """Count, and give a factor."""

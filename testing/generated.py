@@ -55,7 +55,8 @@ class Generated(Block):
 
     def __init__(self, plan: Plan, width: int = 4, seed: int = 0) -> None:
         super().__init__()
-        self.plan, self.width = plan, width
+        self.plan: Plan = plan
+        self.width: int = width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             _fill(self, plan, width, [])

@@ -22,7 +22,7 @@ class Names:
     """
 
     def __init__(self, root: Module | None, *, given: bool) -> None:
-        self.root = None if root is None else weakref.ref(root)
+        self.root: weakref.ref[Module] | None = None if root is None else weakref.ref(root)
         self.given = given
         self.live: dict[str, weakref.ref[torch.Tensor]] = {}
         self._names: dict[int, list[str]] = {}

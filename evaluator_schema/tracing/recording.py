@@ -153,7 +153,7 @@ class _Registry:
         self._records[key] = (live, record)
 
 
-registry = _Registry()
+registry: _Registry = _Registry()
 _clock = itertools.count()
 
 

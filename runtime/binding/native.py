@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch.nn import Module
@@ -22,7 +23,7 @@ class Native(Framework):
 
     def __init__(self, evaluator: TorchEvaluator) -> None:
         self._evaluator = evaluator
-        self.criterion = evaluator.criterion or evaluator.training_step
+        self.criterion: Callable[..., Any] | None = evaluator.criterion or evaluator.training_step
 
     def check_model(self, model: Module) -> None:
         """Take any module."""

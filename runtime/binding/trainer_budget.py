@@ -11,7 +11,7 @@ class TrainerBudget(Budget):
     So everything that the trainer does at the end of a training is done.
     """
 
-    wants_to_end = False
+    wants_to_end: bool = False
     """Whether no further batch should begin."""
 
     def end(self) -> None:

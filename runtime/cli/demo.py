@@ -30,5 +30,5 @@ def command(options: Namespace) -> int:
 
 def script() -> Path:
     """The example: in the repository it lies in `examples/`, in a wheel inside of this room."""
-    places = (_ROOT / "examples" / _NAME, _ROOT / "runtime" / "examples" / _NAME)
+    places = (_ROOT / "examples" / _NAME, _ROOT / "runtime" / "_examples" / _NAME)
     return next(place for place in places if place.exists())

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.nn import Module
@@ -14,6 +14,7 @@ from torch.nn import Module
 from ...evaluator_schema.errors import BindError
 from ...evaluator_schema.lightning_evaluator import LightningEvaluator
 from ...evaluator_schema.lightning_kinds import Package, package_of
+from ..binding.budget import Budget
 from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
 from ..binding.reinitialise import Reinitialised, reinitialise
@@ -34,11 +35,11 @@ class Lightning(Framework):
     """Constructs a trainer and a data module for each training and each evaluation."""
 
     may_skip_loss = True
-    budget = FitBudget
+    budget: ClassVar[type[Budget]] = FitBudget
 
     def __init__(self, evaluator: LightningEvaluator) -> None:
         self._evaluator = evaluator
-        self.criterion = TrainingStep("the training step of a LightningModule")
+        self.criterion: TrainingStep = TrainingStep("the training step of a LightningModule")
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:

@@ -63,7 +63,7 @@ class Collection(Revertible):
             raise TrainingError(f"reduce must be 'mean' or a function of (state, value), not {reduce!r}")
         self._kept: deque[Any] = deque(maxlen=keep or 1)
         self._reduce = reduce
-        self.count = 0
+        self.count: int = 0
         """How many values have passed."""
         self.handle: Handle | None = None
 

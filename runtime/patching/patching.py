@@ -33,7 +33,9 @@ class Patches:
 
     def __init__(self, criterion: Callable[..., Any] | None, *, may_skip: bool = False) -> None:
         self.original = criterion
-        self.criterion = None if criterion is None else PatchedCriterion(criterion, may_skip=may_skip)
+        self.criterion: PatchedCriterion | None = (
+            None if criterion is None else PatchedCriterion(criterion, may_skip=may_skip)
+        )
         self._model: Module | None = None
         self._is_compiled = False
         self._steps: list[StepTasks] = []

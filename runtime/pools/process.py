@@ -108,8 +108,8 @@ class WorkerProcess:
         finally:
             theirs.close()
             os.close(lifeline)
-        self.channel = Channel(ours)
-        self.pid = self._process.pid
+        self.channel: Channel = Channel(ours)
+        self.pid: int = self._process.pid
         # Tells of the end even where a process that the worker forked holds its socket open.
         self.sentinel = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
 

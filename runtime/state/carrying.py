@@ -70,7 +70,7 @@ class Carrier:
         self._slices = slices
         self._kept = kept or {}
         check_known(self._kept, {*old.found, *old.parameters, *new.parameters})
-        self.carried = Carried()
+        self.carried: Carried = Carried()
 
     def carry(
         self,

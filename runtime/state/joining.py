@@ -46,7 +46,7 @@ class Joined(Revertible):
     """
 
     def __init__(self, joined: Iterable[Joining], forget: Callable[[Joined], None]) -> None:
-        self.joined = tuple(joined)
+        self.joined: tuple[Joining, ...] = tuple(joined)
         self._forget = forget
         self._without_grad = [item.tensor for item in self.joined if item.tensor.grad is None]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import weakref
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, ClassVar
 
 from torch.nn import Module
 
 from ...evaluator_schema.errors import BindError
 from ...evaluator_schema.transformers_evaluator import TransformersEvaluator
+from ..binding.budget import Budget
 from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
 from ..binding.modes import keeping_modes
@@ -34,12 +35,12 @@ class Transformers(Framework):
     A Trainer seeds all generators when it is constructed; where that is for no training, they are put back.
     """
 
-    budget = TrainerBudget
+    budget: ClassVar[type[Budget]] = TrainerBudget
 
     def __init__(self, evaluator: TransformersEvaluator) -> None:
         _require_installed()
         self._evaluator = evaluator
-        self.criterion = TrainingStep("the loss of a Trainer")
+        self.criterion: TrainingStep = TrainingStep("the loss of a Trainer")
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:

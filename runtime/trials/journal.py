@@ -46,7 +46,7 @@ class Journal(Closing):
     """
 
     def __init__(self, path: str | PathLike[str], key: SigningKey | None = None) -> None:
-        self.path = os.fspath(path)
+        self.path: str = os.fspath(path)
         self._key = key
         self._last = b""
         self._file = open(self.path, "a+b", buffering=0)  # noqa: SIM115, PTH123 - closed by `close`

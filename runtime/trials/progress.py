@@ -33,8 +33,8 @@ class Progress:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self.done = 0
-        self.failed = 0
+        self.done: int = 0
+        self.failed: int = 0
         self.best: TrialResult | None = None
         self._began = time.monotonic()
 
@@ -76,7 +76,7 @@ class Lines(Progress):
 class Bar(Progress):
     """A live bar. It is redrawn by `tick`, so that no thread has to be ended."""
 
-    interval = 0.2
+    interval: float | None = 0.2
 
     def __init__(self, total: int, bar: RichProgress) -> None:
         super().__init__(total)
