@@ -1,1 +1,1 @@
-"""Others whose algorithms drive an evaluator, one file each, loaded when they are used."""
+"""Others whose algorithms drive an evaluator, loaded when they are used."""

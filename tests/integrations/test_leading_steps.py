@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rebind import TorchEvaluator, bind, trace
-from rebind.runtime.integrations.leading_steps import LeadingSteps
+from rebind.runtime.integrations.nni.leading_steps import LeadingSteps
 
 
 def network():

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ..binding.binding import Binding
-from ..patching.handles import Revertible
+from ...binding.binding import Binding
+from ...patching.handles import Revertible
 
 Task = Callable[[], Any]
 

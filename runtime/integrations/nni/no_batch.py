@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from ...evaluator_schema.errors import TrainingError
+from ....evaluator_schema.errors import TrainingError
 
 
 class NoBatch:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ...evaluator_schema.evaluator import Evaluator
-from ..binding.framework import framework_of
-
-if TYPE_CHECKING:
-    from .nni_evaluator import NniEvaluator
+from ....evaluator_schema.evaluator import Evaluator
+from ...binding.framework import framework_of
 
 
-def as_nni(evaluator: Evaluator) -> NniEvaluator:
+def as_nni(evaluator: Evaluator) -> Any:
     """Let NNI's compressors train, patch and evaluate by an evaluator of ours.
 
     Args:
@@ -19,7 +16,7 @@ def as_nni(evaluator: Evaluator) -> NniEvaluator:
             time.
 
     Returns:
-        An instance of NNI's own `Evaluator`.
+        An instance of NNI's own `Evaluator`, without a type here, as NNI ships none.
 
     Raises:
         BindError: It is no evaluator.
@@ -39,6 +36,6 @@ def as_nni(evaluator: Evaluator) -> NniEvaluator:
             f"as_nni needs NNI 3, and nni.compression cannot be imported ({error}): install it with "
             "pip install 'rebind[nni]'"
         ) from error
-    from .nni_evaluator import NniEvaluator
+    from .evaluator import NniEvaluator
 
     return NniEvaluator(evaluator)

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from torch import Tensor
 
-from ...evaluator_schema.errors import BindError
-from ..binding.binding import Binding
-from ..naming.canonical import canonical
+from ....evaluator_schema.errors import BindError
+from ...binding.binding import Binding
+from ...naming.canonical import canonical
 
 
 def places(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.nn import Module
 
-from ...evaluator_schema.evaluator import Evaluator
+from ....evaluator_schema.evaluator import Evaluator
 
 
 def recorded_on(evaluator: Evaluator, model: Module) -> Evaluator:

@@ -12,15 +12,15 @@ from nni.compression.utils.evaluator import Evaluator as NniInterface
 from torch import Tensor
 from torch.nn import Module
 
-from ...evaluator_schema.errors import BindError
-from ...evaluator_schema.evaluator import Evaluator
-from ..binding.binding import Binding, bind
-from ..patching.handles import Revertible
+from ....evaluator_schema.errors import BindError
+from ....evaluator_schema.evaluator import Evaluator
+from ...binding.binding import Binding, bind
+from ...patching.handles import Revertible
+from . import as_nni
 from .leading_steps import LeadingSteps
-from .nni import as_nni
-from .nni_placing import places
-from .nni_recording import is_wrapped, recorded_on
 from .no_batch import NoBatch
+from .placing import places
+from .recording import is_wrapped, recorded_on
 
 Task = Callable[[], Any]
 _log = logging.getLogger("rebind")
