@@ -46,6 +46,7 @@ wheel-test: $(VENV)/.check
 	rm -rf build dist $(VENV)-wheel
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python tests/packaging/distribution_contents.py dist
+	$(BIN)/python tests/packaging/type_completeness.py dist
 	$(PYTHON) -m venv $(VENV)-wheel
 	$(VENV)-wheel/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
 	cd dist && ../$(VENV)-wheel/bin/python ../tests/packaging/wheel_roundtrip.py
