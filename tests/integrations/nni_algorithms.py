@@ -1,7 +1,7 @@
 """NNI's algorithms, each as a function of a model and an evaluator that makes the compressor and runs it."""
 
 import torch
-from nni_material import TRAINING, Net
+from nni_material import TRAINING, Net, parts_of
 
 STEPS = 15
 SPARSITY = 0.5
@@ -137,7 +137,7 @@ def teacher_of():
 
 
 def predict(batch, teacher):
-    images, _ = batch
+    images, _ = parts_of(batch)
     return teacher(images)
 
 

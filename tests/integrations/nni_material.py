@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from rebind import LightningEvaluator, TorchEvaluator, trace
 
 BATCH = 64
+SEED_OF_TRAINERS = 42  # what TrainingArguments have where nobody says another
 OPTIONS = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4}
 
 
@@ -74,6 +75,11 @@ class Data(pl.LightningDataModule):
         return loader(TEST, len(TEST))
 
 
+def parts_of(batch):
+    """Images and labels; a Trainer's batch has them by name."""
+    return (batch["images"], batch["labels"]) if isinstance(batch, dict) else batch
+
+
 def loss_of(batch, model):
     images, labels = batch
     return F.cross_entropy(model(images), labels)
@@ -124,18 +130,32 @@ def recorded_lightning_evaluator(model):
     return LightningEvaluator(trace(pl.Trainer)(**TRAINER), trace(Data)(), model=model)
 
 
+def transformers_evaluator(model):
+    from trainer_kind import trainer_evaluator
+
+    return trainer_evaluator(model)
+
+
 # Each kind: the model's class, and its evaluator.
 KINDS = {
     "TorchEvaluator": (Net, native_evaluator),
     "LightningEvaluator": (LitNet, lightning_evaluator),
     "LightningEvaluator, model=": (LitNet, recorded_lightning_evaluator),
+    "TransformersEvaluator": (Net, transformers_evaluator),
 }
 
 
-def nni_evaluator(model):
+def train_as_a_trainer_seeds(model, *args, **kwargs):
+    """The same training from the seed that a Trainer sets, less the number that its loader draws."""
+    torch.manual_seed(SEED_OF_TRAINERS)
+    torch.empty((), dtype=torch.int64).random_()
+    train(model, *args, **kwargs)
+
+
+def nni_evaluator(model, training=train):
     """NNI's own evaluator, as the oracle."""
     import nni
     from nni.compression import TorchEvaluator as NniTorchEvaluator
 
     optimizer = nni.trace(torch.optim.SGD)(model.parameters(), **OPTIONS)
-    return NniTorchEvaluator(train, optimizer, loss_of, evaluating_func=accuracy)
+    return NniTorchEvaluator(training, optimizer, loss_of, evaluating_func=accuracy)

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 from nni_algorithms import ALGORITHMS, CONVOLUTIONS, quantization
-from nni_material import KINDS, Net, nni_evaluator
+from nni_material import KINDS, Net, nni_evaluator, train, train_as_a_trainer_seeds
 from nni_witnesses import WITNESSES
 
 from rebind.runtime.integrations.nni import as_nni
@@ -36,10 +36,10 @@ def run(name, model, evaluator):
 
 
 @cache
-def by_nni_alone(name):
+def by_nni_alone(name, training=train):
     """What NNI's own evaluator gives for a plain module."""
     model = Net()
-    evaluator = nni_evaluator(model)
+    evaluator = nni_evaluator(model, training)
     if name == "QATQuantizer, folding":
         # NNI enters the biases of folded layers into the optimizer twice, and so trains them twice.
         evaluator.patch_optim_param_group = lambda additions: None
@@ -70,7 +70,8 @@ def test_an_algorithm_does_the_same_as_with_nnis_own_evaluator(name, kind):
     own = make(model)
     evaluator = as_nni(own)
     before = own.fields()
-    expected, state = by_nni_alone(name)
+    by_trainer = kind == "TransformersEvaluator"
+    expected, state = by_nni_alone(name, train_as_a_trainer_seeds if by_trainer else train)
     # The second run has another model, and goes through a pickle.
     for _ in range(2):
         modes = {name: module.training for name, module in model.named_modules()}

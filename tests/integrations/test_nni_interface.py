@@ -5,7 +5,19 @@ import pickle
 import pytest
 import torch
 from nni_algorithms import CONVOLUTIONS, lsq, taylor
-from nni_material import BATCH, KINDS, OPTIONS, TEST, TRAINING, Net, loader, loss_of, native_evaluator, train
+from nni_material import (
+    BATCH,
+    KINDS,
+    OPTIONS,
+    TEST,
+    TRAINING,
+    Net,
+    loader,
+    loss_of,
+    native_evaluator,
+    parts_of,
+    train,
+)
 
 import rebind
 from rebind.runtime.integrations.nni import as_nni
@@ -81,12 +93,12 @@ def test_loss_patches_get_loss_and_batch_and_nest(bound):
     seen = []
 
     def first(loss, batch):
-        seen.append(("first", loss.item(), [tuple(part.shape) for part in batch]))
+        seen.append(("first", loss.item(), [tuple(part.shape) for part in parts_of(batch)]))
         return loss * 2
 
     def second(loss, batch, *more, **options):
         assert (more, options) == ((), {})
-        seen.append(("second", loss.item(), [tuple(part.shape) for part in batch]))
+        seen.append(("second", loss.item(), [tuple(part.shape) for part in parts_of(batch)]))
         return loss
 
     evaluator.patch_loss(first)
