@@ -13,8 +13,9 @@ demo: $(VENV)/.demo
 demo-transformer: $(VENV)/.demo-transformer
 	$(BIN)/python examples/minilm_sweep.py
 
+# Side by side, as many as there are cores, with one thread of torch each.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 test-long: $(VENV)/.test $(VENV)/.demo-transformer
 	$(BIN)/python -m pytest -m "long and not clusters"

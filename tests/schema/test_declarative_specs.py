@@ -138,7 +138,7 @@ VALUES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("value", VALUES, ids=repr)
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_recorded_arguments_of_every_kind_come_back(value):
     """With their very type, also where JSON has none for it."""
     evaluator = evaluator_with([value]) if isinstance(value, dict) else evaluator_with(value)
@@ -166,7 +166,9 @@ class Local:
 
 
 @pytest.mark.parametrize(
-    "value", [lambda: 1, Local(), torch.ones(2).to_sparse(), torch.ones(2, device="meta")], ids=repr
+    "value",
+    [lambda: 1, Local(), torch.ones(2).to_sparse(), torch.ones(2, device="meta")],
+    ids=["lambda", "local", "sparse", "meta"],
 )
 def test_what_json_cannot_carry_is_refused_when_it_is_written(value):
     """Silence would lose it."""

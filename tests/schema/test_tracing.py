@@ -81,7 +81,7 @@ def test_the_result_is_the_real_thing():
         make_sgd, material.make, functools.partial(SGD, momentum=0.5), Factory(), Factory().build, Factory.of_class,
         Factory.of_nothing, lambda params, rate: SGD(params, lr=rate), functools.partial(Factory(), rate=0.3),
     ],
-    ids=str,
+    ids=lambda target: type(target).__name__,
 )  # fmt: skip
 def test_every_callable_can_be_traced(target):
     """Functions, factories, partials, callable objects, methods of every kind."""
