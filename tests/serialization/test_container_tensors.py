@@ -223,7 +223,9 @@ def test_any_safetensors_reader_opens_the_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "where", ["meta", torch.device("meta"), {"cpu": "meta"}, lambda storage, device: None], ids=lambda where: type(where).__name__
+    "where",
+    ["meta", torch.device("meta"), {"cpu": "meta"}, lambda storage, device: None],
+    ids=["name", "device", "mapping", "callable"],
 )
 def test_tensors_go_where_map_location_says(where):
     """A device for all, a mapping by device, or a function; None stands for the CPU."""
