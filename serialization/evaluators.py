@@ -43,7 +43,8 @@ def save(evaluator: Evaluator, path: Path, key: Keys | None = None, *, durable: 
         evaluator: The evaluator.
         path: The file. What is there is replaced at once, when the new one is complete.
         key: Signs the file.
-        durable: Wait until the disk has it.
+        durable: Wait until the disk has it. Without that, the file may be incomplete after a loss of
+            power, which is told when it is opened.
 
     Raises:
         UnresolvedParametersError: Parameters have no names.

@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from ..evaluator_schema.errors import NotARebindFileError, SaveError, TooLargeError, TruncatedError
 from .cures import GET_AGAIN
+from .renaming import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +46,8 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
     Args:
         path: The file. A symbolic link stays one, and the file it points to is replaced.
         write: Writes the content to the open file.
-        durable: Whether to wait until the disk has it, so that it survives a loss of power.
+        durable: Whether to wait until the disk has it, so that it survives a loss of power. Without
+            that, the file may be incomplete after one, which is told when it is opened.
 
     Raises:
         SaveError: It could not be written. What was at `path` is untouched.
@@ -57,7 +59,9 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-            os.replace(name, target)  # noqa: PTH105 - paths may be bytes-like on purpose
+                os.replace(name, target)  # noqa: PTH105
+            else:
+                replace(name, target)
         if durable:
             _sync_folder(os.path.dirname(target))  # noqa: PTH120
     except OSError as error:

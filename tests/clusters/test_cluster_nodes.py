@@ -1,58 +1,42 @@
-"""Two nodes that share neither a working directory nor a folder for files; one of them is lost."""
+"""Two nodes that share neither network nor memory nor working directory; one of them is lost."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
+from pathlib import Path
 
 import pytest
 import test_crash_table as table
+from nodes import lose, nodes_in
 from trial_material import Net, make_evaluator
 
 import rebind
 
-QUIET = {"n_workers": 0, "dashboard_address": "127.0.0.1:0", "host": "127.0.0.1", "silence_logs": 50}
+QUIET = {"n_workers": 0, "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
 
 
 def slowly(binding):
     time.sleep(0.3)
-    return binding.evaluate()
+    return binding.evaluate().score, {"node": Path.cwd().name}
 
 
 @pytest.fixture
 def two_nodes(tmp_path):
     """A scheduler, and a worker on each of two nodes: (client, the nodes' processes)."""
     distributed = pytest.importorskip("distributed")
-    path = os.pathsep.join(str(entry) for entry in sys.path if entry)
     with (
-        distributed.LocalCluster(**QUIET) as cluster,
+        nodes_in(tmp_path) as nodes,
+        distributed.LocalCluster(host=nodes.host, **QUIET) as cluster,
         distributed.Client(cluster) as client,
     ):
-        nodes = []
-        for name in ("one", "two"):
-            folder = tmp_path / name
-            folder.mkdir()
-            command = [sys.executable, "-m", "distributed.cli.dask_worker", cluster.scheduler_address]
-            command += ["--nthreads", "1", "--no-dashboard", "--no-nanny", "--local-directory", str(folder)]
-            environment = {**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder)}
-            nodes.append(
-                subprocess.Popen(
-                    command,
-                    cwd=folder,
-                    env=environment,
-                    start_new_session=True,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
+        worker = ["-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        worker += ["--nthreads", "1", "--no-dashboard", "--no-nanny"]
+        started = [nodes.start(name, *worker) for name in ("one", "two")]
         client.wait_for_workers(2, timeout=60)
-        yield client, nodes
-        for node in nodes:
-            os.killpg(node.pid, signal.SIGKILL)
-            node.wait()
+        if nodes.apart:
+            hosts = {info["host"] for info in client.scheduler_info()["workers"].values()}
+            assert len(hosts) == 2, "each node has an address of its own"
+        yield client, started
 
 
 @pytest.mark.long
@@ -64,11 +48,11 @@ def test_all_trials_finish_when_a_node_is_lost_midway(two_nodes):
     for result in rebind.run_trials(make_evaluator(), trials, rebind.DaskPool(client), retries=2):
         found[result.name] = result
         if len(found) == 8:
-            nodes[0].kill()
+            lose(nodes[0])
     assert sorted(found) == sorted(f"t{n}" for n in range(24))
     assert [result.error for result in found.values() if result.error] == []
     assert max(result.attempts for result in found.values()) <= 3
-    assert len({result.process_id for result in found.values()}) >= 2, "both nodes worked"
+    assert {result.info["node"] for result in found.values()} == {"one", "two"}, "both nodes worked"
 
 
 @pytest.mark.long

@@ -12,12 +12,12 @@ def content(version):
     return {"version": version, "data": torch.full((200_000,), version, dtype=torch.int32)}
 
 
-def save_for_ever(path, started):
+def save_for_ever(path, durable, started):
     """Save one version after the other until killed."""
     version = 0
     while True:
         version += 1
-        pack_file(content(version), path, kind="t")
+        pack_file(content(version), path, kind="t", durable=durable)
         if version == 1:
             started.send("saved")
 

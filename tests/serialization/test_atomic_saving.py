@@ -19,7 +19,7 @@ import saving_process
 import torch
 
 from rebind.evaluator_schema.errors import NotSerializableError, SaveError
-from rebind.serialization import pack, pack_file, unpack, unpack_file
+from rebind.serialization import pack, pack_file, renaming, unpack, unpack_file
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +41,10 @@ def assert_whole(path):
 
 
 def kill_while_saving(context, path, times, generator):
-    for _ in range(times):
+    for turn in range(times):
         receiver, sender = context.Pipe(duplex=False)
-        process = context.Process(target=saving_process.save_for_ever, args=(path, sender))
+        arguments = (path, bool(turn % 2), sender)
+        process = context.Process(target=saving_process.save_for_ever, args=arguments)
         process.start()
         assert receiver.poll(60)
         time.sleep(generator.random() * 0.03)  # a random moment, not a wait for something
@@ -55,8 +56,8 @@ def kill_while_saving(context, path, times, generator):
 
 
 def test_a_save_that_is_killed_leaves_a_whole_file(tmp_path, processes):
-    """SIGKILL at random moments, over and over on the same name."""
-    kill_while_saving(processes, tmp_path / "f", 15, random.Random(1))
+    """SIGKILL at random moments, over and over on the same name, waiting for the disk and not."""
+    kill_while_saving(processes, tmp_path / "f", 16, random.Random(1))
 
 
 @pytest.mark.long
@@ -102,21 +103,49 @@ def test_a_file_opens_in_a_child_that_was_forked_after_a_save(tmp_path):
     assert status == 0
 
 
-def test_a_saved_file_is_private_and_alone(tmp_path):
+whether_it_waits_for_the_disk = pytest.mark.parametrize("durable", [True, False])
+
+
+@whether_it_waits_for_the_disk
+def test_a_saved_file_is_private_and_alone(tmp_path, durable):
     """Only its owner reads it, also where another one lay; nothing else is left in the folder."""
     path = tmp_path / "f"
     path.write_bytes(b"old")
     path.chmod(0o666)
-    pack_file([1], path, kind="t")
+    pack_file([1], path, kind="t", durable=durable)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [each.name for each in tmp_path.iterdir()] == ["f"]
 
 
-def test_saving_through_a_link_replaces_what_it_points_to(tmp_path):
+@whether_it_waits_for_the_disk
+def test_what_has_the_old_file_open_keeps_it(tmp_path, durable):
+    """A reader's mapping is of the file that it opened."""
+    path = tmp_path / "f"
+    pack_file(torch.zeros(5000), path, kind="t")
+    old = unpack_file(path, trusted=True)
+    pack_file(torch.ones(5000), path, kind="t", durable=durable)
+    assert not old.any()
+    assert unpack_file(path, trusted=True).all()
+
+
+@pytest.mark.parametrize("lacking", ["system", "file system"])
+def test_where_names_cannot_trade_places_the_file_is_renamed(tmp_path, monkeypatch, lacking):
+    """An old C library has no call for it; some file systems refuse it."""
+    refused = None if lacking == "system" else (lambda *_: -1)
+    monkeypatch.setattr(renaming, "_renameat2", lambda: refused)
+    path = tmp_path / "f"
+    for version in (1, 2):
+        pack_file([version], path, kind="t", durable=False)
+        assert unpack_file(path, trusted=True) == [version]
+    assert [each.name for each in tmp_path.iterdir()] == ["f"]
+
+
+@whether_it_waits_for_the_disk
+def test_saving_through_a_link_replaces_what_it_points_to(tmp_path, durable):
     """And the link stays one."""
     (tmp_path / "real").write_bytes(b"old")
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    pack_file([1], tmp_path / "link", kind="t")
+    pack_file([1], tmp_path / "link", kind="t", durable=durable)
     assert (tmp_path / "link").is_symlink()
     assert unpack_file(tmp_path / "real", trusted=True) == [1]
 
@@ -172,12 +201,16 @@ def test_a_full_disk_leaves_the_old_file(small_disk):
     assert [each.name for each in small_disk.iterdir()] == ["f"]
 
 
-def test_a_place_that_cannot_be_written_to_is_told(tmp_path):
-    """A folder that is missing, and a name that is a folder."""
+@whether_it_waits_for_the_disk
+def test_a_place_that_cannot_be_written_to_is_told(tmp_path, durable):
+    """A folder that is missing, and a name that is a folder, which stays."""
     with pytest.raises(SaveError, match="folder does not exist"):
-        pack_file([1], tmp_path / "no" / "f", kind="t")
+        pack_file([1], tmp_path / "no" / "f", kind="t", durable=durable)
+    (tmp_path / "folder").mkdir()
     with pytest.raises(SaveError, match="could not be written"):
-        pack_file([1], tmp_path, kind="t")
+        pack_file([1], tmp_path / "folder", kind="t", durable=durable)
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder").is_dir()
 
 
 def test_the_file_and_the_bytes_are_the_same(tmp_path):
