@@ -72,8 +72,11 @@ def test_every_command_is_one_that_there_is(page, command):
     words = shlex.split(command, comments=True)
     if words[0] == "make":
         assert all(f"\n{target}:" in MAKEFILE for target in words[1:]), words
+    elif words[:3] == ["python3", "-m", "venv"]:
+        assert words[3:] == [".venv", "&&", ".", ".venv/bin/activate"]
     elif words[:2] == ["pip", "install"]:
-        (what,) = words[2:]
+        *constraint, what = words[2:]
+        assert constraint in ([], ["--constraint", "constraints.txt"])
         extra = re.fullmatch(r"rebind\[(.*)\]|\.(?:\[(.*)\])?", what)
         assert extra, what
         assert set(filter(None, (extra[1] or extra[2] or "").split(","))) <= set(EXTRAS)
