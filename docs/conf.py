@@ -26,6 +26,7 @@ default_role = "py:obj"
 add_module_names = False
 autoclass_content = "class"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "model_config"}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True

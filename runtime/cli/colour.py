@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def show(what: RenderableType, stream: TextIO | None = None) -> None:
     """Write something to a stream, by default standard output, with colour if that is a terminal.
 
-    `NO_COLOR` in the environment, of whatever value, and a dumb terminal take the colours away.
+    `NO_COLOR` in the environment, unless it is empty, and a dumb terminal take the colours away.
 
     Args:
         what: A text, which is never wrapped, or a table, which a terminal's width limits.
