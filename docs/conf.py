@@ -18,11 +18,15 @@ templates_path: list[str] = []
 myst_heading_anchors = 3
 myst_fence_as_directive: set[str] = set()
 
+# A block that names no language is a picture or what was printed.
+highlight_language = "text"
+
 # Docstrings are Google's, and put names into single backticks: a link where the name is on a page.
 default_role = "py:obj"
 add_module_names = False
 autoclass_content = "class"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "model_config"}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
 autodoc_preserve_defaults = True
@@ -33,7 +37,8 @@ html_title = "rebind"
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {"source_repository": ""}
-html_static_path: list[str] = []
+html_static_path = ["style.css"]
+html_css_files = ["style.css"]
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import html
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -41,19 +42,29 @@ def html_table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """
     shown = rows[:_MOST_ROWS]
     columns = list(dict.fromkeys(name for row in shown for name, value in row.items() if value is not None))
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in columns)
-    body = "".join(f"<tr>{''.join(_html_cell(row.get(name)) for name in columns)}</tr>" for row in shown)
+    sides = {name: _side(row.get(name) for row in shown) for name in columns}
+    head = "".join(f"<th{sides[name]}>{html.escape(name)}</th>" for name in columns)
+    cells = ("".join(f"<td{sides[name]}>{_cell(row.get(name))}</td>" for name in columns) for row in shown)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
     more = f"<p>and {len(rows) - len(shown):,} more</p>" if len(rows) > len(shown) else ""
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if columns else ""
     return f"<div><strong>{html.escape(title)}</strong>{table}{more}</div>"
 
 
-def _html_cell(value: Any) -> str:
+def _side(values: Iterable[Any]) -> str:
+    """How a column is set: numbers to the right, and all else to the left, whatever the notebook does."""
+    numbers = all(isinstance(value, int | float) for value in values if value is not None)
+    return f' style="text-align: {"right" if numbers else "left"}"'
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
-        return f'<td style="text-align: right">{value:.6g}</td>'
-    return (
-        f"<td>{'' if value is None else html.escape(value if isinstance(value, str) else brief(value))}</td>"
-    )
+        return f"{value:.6g}"
+    if isinstance(value, BaseException):
+        return html.escape(textwrap.shorten(f"{type(value).__name__}: {value}", 120, placeholder=" ..."))
+    return html.escape(value if isinstance(value, str) else brief(value))
 
 
 def _nodes(fields: dict[str, Any]) -> list[Node]:

@@ -115,6 +115,9 @@ class Evaluator(Frozen):
 
         Does nothing unless some have no name and all of those live in `model`. This is the one way in
         which an evaluator changes: what it stands for stays the same.
+
+        Args:
+            model: The model that the optimizers were built for.
         """
         nameless = [name for name in self.parameter_names() if is_unresolved(name)]
         if not nameless:
@@ -157,6 +160,10 @@ class Evaluator(Frozen):
 
 def diff(first: Evaluator, second: Evaluator) -> list[tuple[str, Any, Any]]:
     """List the paths at which two evaluators differ, with what each has there.
+
+    Args:
+        first: An evaluator.
+        second: Another one. Of two kinds, only `kind` differs.
 
     Example:
         >>> import torch

@@ -166,7 +166,7 @@ def main() -> int:
 
     key = rebind.SigningKey.generate("demo")
     rebind.save(evaluator, EVALUATOR_FILE, key=key)
-    console.print(str(rebind.inspect(EVALUATOR_FILE)), highlight=False)
+    console.print(str(rebind.inspect(EVALUATOR_FILE)), highlight=False, soft_wrap=True)
     console.print()
 
     evaluator = rebind.load(EVALUATOR_FILE, key=key)
@@ -183,7 +183,8 @@ def main() -> int:
     finished = sorted(results.finished, key=lambda result: -result.info["parameters"])
     console.print(table(finished))
     results.plot("parameters", PLOT_FILE)
-    console.print(f"Saved: {EVALUATOR_FILE} (the evaluator), {PLOT_FILE} (accuracy against parameters)")
+    saved = f"{EVALUATOR_FILE} (the evaluator), {PLOT_FILE} (accuracy against parameters)"
+    console.print(f"Saved: {saved}", soft_wrap=True)
     if as_json:
         print(json.dumps({"dense": dense, "trials": [told(result) for result in finished]}, indent=2))
     return verdict(console, dense, {result.name: result.score for result in finished})

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 def live_bar() -> Progress:
     """Make a bar that is drawn when it is updated, and shows the `told` of a task after its time."""
+    import os
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -19,6 +21,6 @@ def live_bar() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("{task.fields[told]}", markup=False),
-        console=Console(stderr=True),
+        console=Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto"),
         auto_refresh=False,
     )

@@ -138,6 +138,13 @@ def open_evaluator(
 ) -> OpenedEvaluator:
     """Check a file once, to take a fresh evaluator from it many times.
 
+    Args:
+        path: The file.
+        key: The key or keys one of which must have signed it.
+        trusted: Open pickled code without a key: it can do anything.
+        allow: Modules that import paths may lead to, beyond the default ones.
+        max_bytes: Refuse a larger file.
+
     Raises:
         OSError: The file cannot be opened.
         SerializationError: One of its subclasses: what it is and what to do.
@@ -150,6 +157,14 @@ class OpenedEvaluator:
 
     The file stays open until `close`, or the end of the `with` block; replacing it by another one
     changes nothing here. Changing it in place does, as for every mapped file.
+
+    Args:
+        path: The file.
+        key: The key or keys one of which must have signed it.
+        trusted: Open pickled code without a key: it can do anything.
+        allow: Modules that import paths may lead to, beyond the default ones.
+        max_bytes: Refuse a larger file.
+        verify_tensors: Whether to read all tensors to check that they are as they were written.
 
     Attributes:
         manifest: What the file holds.

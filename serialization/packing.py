@@ -84,6 +84,14 @@ def pack_file(
 ) -> None:
     """Write what `pack` gives to a file, whole or not at all, without a copy of the tensors.
 
+    Args:
+        value: Anything that `pack` takes.
+        path: The file; one that is there is replaced.
+        kind: What it is, for the manifest; `unpack_file` can ask for it.
+        key: Signs the file.
+        summary: What else the manifest should tell, as JSON values.
+        durable: Wait until the disk has it.
+
     Raises:
         NotSerializableError: Something in the value cannot be written.
         SaveError: The file cannot.
@@ -101,6 +109,14 @@ def unpack_file(
     max_bytes: int | None = None,
 ) -> Any:
     """The value in a file. Its tensors are the mapped file, copied where they are written to.
+
+    Args:
+        path: The file.
+        key: The key or keys one of which must have signed it.
+        trusted: Open pickled code without a key: it can do anything.
+        kind: Refuse anything else, so that one signed message cannot pose as another.
+        map_location: Where tensors go, as in `torch.load`.
+        max_bytes: Refuse a larger file.
 
     Raises:
         SerializationError: One of its subclasses: what it is and what to do.

@@ -59,7 +59,11 @@ class SigningKey:
 
     @classmethod
     def generate(cls, id: str = "") -> SigningKey:  # noqa: A002 - the field's own name
-        """A new key with a random secret."""
+        """A new key with a random secret.
+
+        Args:
+            id: Its name, which the files that it signs tell.
+        """
         return cls(id, secrets.token_bytes(MIN_SECRET_BYTES))
 
     @classmethod
@@ -74,7 +78,15 @@ class SigningKey:
 
     @classmethod
     def from_env(cls, variable: str, id: str | None = None) -> SigningKey:  # noqa: A002
-        """The key in an environment variable, in one of the forms that `from_file` reads."""
+        """The key in an environment variable, in one of the forms that `from_file` reads.
+
+        Args:
+            variable: The variable's name.
+            id: The key's name, where the variable has none or another one is wanted.
+
+        Raises:
+            InvalidKeyError: The variable is not set, or what it holds is no key.
+        """
         text = os.environ.get(variable)
         if text is None:
             raise InvalidKeyError(
@@ -96,6 +108,9 @@ class SigningKey:
     def to_file(self, path: str | os.PathLike[str]) -> None:
         """Write the key to a new file that only its owner can read.
 
+        Args:
+            path: The new file.
+
         Raises:
             FileExistsError: The file is there already; a key is never overwritten.
             InvalidKeyError: The key has no name.
@@ -107,7 +122,12 @@ class SigningKey:
             file.write(f"rebind-key {self.id} {self.secret.hex()}\n".encode())
 
     def sign(self, data: bytes) -> str:
-        """The signature of `data`, as 64 hexadecimal digits."""
+        """The signature of some bytes, as 64 hexadecimal digits: HMAC-SHA256 (RFC 2104).
+
+        Args:
+            data: The bytes. A fixed prefix goes before them, so that nothing else that the same
+                secret signed passes for a file.
+        """
         return hmac.digest(self.secret, _PURPOSE + data, "sha256").hex()
 
     def __copy__(self) -> SigningKey:

@@ -38,7 +38,11 @@ class Block(nn.Module):
     """Modules, one after the other."""
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """Pass a batch through all children."""
+        """Pass a batch through all children.
+
+        Args:
+            batch: Of shape `(n, width)`, as what comes out.
+        """
         for child in self.children():
             batch = child(batch)
         return batch
@@ -64,7 +68,13 @@ class Generated(Block):
     def similar(
         self, width: int | None = None, seed: int = 0, names: Mapping[str, str] | None = None
     ) -> Generated:
-        """Make a model of the same plan with other weights, and maybe other widths and names of modules."""
+        """Make a model of the same plan with other weights, and maybe other widths and names of modules.
+
+        Args:
+            width: Of every layer; the same, if not given.
+            seed: Of the initial weights.
+            names: New names of modules by their old ones, as `renames` draws them.
+        """
         return Generated(self.plan.renamed(names or {}), width or self.width, seed)
 
     def extra_repr(self) -> str:

@@ -87,6 +87,10 @@ def optimizers(draw: st.DrawFn, model: Module) -> Optimizer:
     """Draw a traced optimizer of torch over a model, with any options and groups in any style.
 
     What torch itself refuses is not drawn. LBFGS wants a closure at each step.
+
+    Args:
+        draw: Given by Hypothesis.
+        model: Whose parameters it gets, all of them or some.
     """
     target, options = draw(torch_optimizers())
     make = draw(parameter_styles(model, target, options))
@@ -103,6 +107,10 @@ def lr_schedulers(draw: st.DrawFn, optimizer: Optimizer) -> LRScheduler:
 
     It is built on this very optimizer. What torch itself refuses to build, or to step a dozen times, is not
     drawn.
+
+    Args:
+        draw: Given by Hypothesis.
+        optimizer: A traced one, as `optimizers` draws it.
     """
     make = draw(scheduler_plans(len(optimizer.param_groups)))
     stand_in = _stand_in(optimizer)

@@ -5,7 +5,39 @@ import subprocess
 import sys
 from pathlib import Path
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+
+# Which tests run the Python blocks of a page: all of them, each as it stands. A page that has any is here.
+RUN_BY = {
+    "README.md": ["tests/test_readme.py"],
+    "docs/algorithms.md": ["tests/test_guides.py"],
+    "docs/distributed.md": ["tests/distributed_training/test_distributed_docs.py"],
+    "docs/errors.md": ["tests/test_errors_page.py"],
+    "docs/getting-started.md": ["tests/test_guides.py"],
+    "docs/lightning.md": ["tests/test_guides.py"],
+    "docs/moving-from-nni.md": ["tests/test_guides.py"],
+    "docs/nni.md": ["tests/integrations/test_nni_docs.py"],
+    "docs/property-tests.md": ["tests/test_guides.py"],
+    "docs/pytorch.md": ["tests/test_guides.py"],
+    "docs/searches.md": ["tests/test_pages.py", "tests/clusters/test_cluster_search.py"],
+    "docs/signing.md": ["tests/test_guides.py"],
+    "docs/torch-pruning.md": ["tests/test_pages.py"],
+    "docs/torchao.md": ["tests/test_pages.py"],
+    "docs/transformers.md": ["tests/test_pages.py"],
+    "docs/trials.md": ["tests/test_guides.py", "tests/clusters/test_cluster_tls.py"],
+}
+
+
+def pages():
+    """Every page of the site and at the root, by its path."""
+    found = [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]
+    return {str(page.relative_to(ROOT)): page.read_text() for page in sorted(found)}
+
+
+def fences(text):
+    """Give each fenced block of a text as its language and its content."""
+    return re.findall(r"^```(\S*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def blocks(page):

@@ -72,6 +72,18 @@ def test_results_are_a_table_in_the_order_given():
     assert third[:3] == ["<i>3", "1", "3"]
 
 
+def test_numbers_are_set_to_the_right_and_texts_to_the_left():
+    """A notebook's own style would set both to the right; an error is told in words."""
+    from rebind.evaluator_schema.display import html_table
+
+    rows = [{"name": "a", "n": 3, "score": 0.5}, {"name": "b", "n": None, "error": ValueError("odd")}]
+    page = html_table("some", rows)
+    assert '<th style="text-align: left">name</th>' in page
+    for cell in ("3", "0.5"):
+        assert f'<td style="text-align: right">{cell}</td>' in page
+    assert '<td style="text-align: left">ValueError: odd</td>' in page
+
+
 def test_a_result_is_one_row():
     result = rebind.TrialResult(name="wide & low", score=0.25)
     head, row = Cells(result._repr_html_()).rows

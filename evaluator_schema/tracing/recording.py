@@ -107,6 +107,7 @@ class Record:
         originals: By the identity of each copy in the arguments, the caller's own object.
         amendments: What was done to the result since, where it is an optimizer.
         groups: The parameter groups as they were when they were last noted; see `amendments`.
+        result: Gives what the call returned for as long as that lives, then None.
     """
 
     target: Callable[..., Any]

@@ -63,12 +63,19 @@ def trace(target: Callable[P, T]) -> Callable[P, T]:
 
 
 def is_traced(value: object) -> bool:
-    """Tell whether `value` was built by a traced call, in this process."""
+    """Tell whether `value` was built by a traced call, in this process.
+
+    Args:
+        value: Any object.
+    """
     return registry.get(value) is not None
 
 
 def construction_of(value: object) -> Record:
     """Give the record of how a traced object was built.
+
+    Args:
+        value: What a traced call returned.
 
     Raises:
         LookupError: `value` was not built by a traced call.

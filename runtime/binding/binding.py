@@ -311,7 +311,14 @@ class Binding(Patchable):
             budget.stop()
 
     def on_event(self, listener: Listener) -> Handle:
-        """Call `listener(event)` for the begin and end of each training and for each step, with its loss."""
+        """Call `listener(event)` for the begin and end of each training and for each step, with its loss.
+
+        Args:
+            listener: Gets an `Event`. It may evaluate, and stop the training.
+
+        Returns:
+            A handle with `revert()`, which is also a context manager.
+        """
         self._require_open()
         return self._listeners.add(listener)
 
@@ -328,6 +335,9 @@ class Binding(Patchable):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state_dict` was taken, to the bit.
+
+        Args:
+            state: What `state_dict` gave.
 
         Raises:
             BindError: The state is of another model, other optimizers, schedulers or shapes, or the binding

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from ...serialization import inspect, load
 from ...serialization.tree import printable
+from .colour import show
 from .keys import keys_of
 from .outcomes import DONE, NEGATIVE, print_json
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterator
+
+    from rich.text import Text
 
 _NOTHING = object()
 
@@ -35,7 +38,7 @@ def command(options: Namespace) -> int:
         print_json({"compared": "evaluators" if opens else "manifests", "differences": told})
     else:
         for path, a, b in found:
-            print(printable(f"{path}: {_line(a)} -> {_line(b)}"))
+            show(_painted(path, _line(a), _line(b)))
     return NEGATIVE if found else DONE
 
 
@@ -64,6 +67,14 @@ def shown(value: Any) -> Any:
     except (TypeError, ValueError, RecursionError):
         return repr(value)
     return value
+
+
+def _painted(path: str, first: str, second: str) -> Text:
+    from rich.text import Text
+
+    parts = ((path, "bold"), ": ", (first, "red"), " -> ", (second, "green"))
+    shown = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((printable(text), style) for text, style in shown))
 
 
 def _line(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...serialization import examine
+from .colour import show_text
 from .keys import keys_of
 from .outcomes import DONE, REFUSED, complain, print_json
 
@@ -13,6 +14,15 @@ if TYPE_CHECKING:
 
     from ...serialization import Examination
 
+_STYLES = {
+    r"\A.*": "bold",
+    r"(?m)^[│ ]*[├└]── ": "dim",
+    r"(?m)(?<=, )whole$": "green",
+    r"(?m)(?<=^├── signature: ).*, verified$": "green",
+    r"(?m)(?<=, )(changed|cut off)$": "red",
+    r"(?ms)^└── problems\n.*": "red",
+}
+
 
 def command(options: Namespace) -> int:
     """Tell what can be told of a file, damaged or not."""
@@ -20,7 +30,7 @@ def command(options: Namespace) -> int:
     if options.json:
         print_json(found.model_dump(mode="json"))
     else:
-        print(found)
+        show_text(str(found), _STYLES)
     return ended(options.file, found)
 
 

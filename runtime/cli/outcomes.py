@@ -8,6 +8,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Final
 
+from .colour import show_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -48,10 +50,9 @@ def complain(*lines: str) -> None:
     """Write a message to standard error, with terminal codes shown and not obeyed."""
     from ...serialization.tree import printable
 
-    text = "\n".join(lines).splitlines() or [""]
-    print("rebind:", *(printable(line) for line in text[:1]), file=sys.stderr)
-    for line in text[1:]:
-        print(" ", printable(line), file=sys.stderr)
+    first, *rest = "\n".join(lines).splitlines() or [""]
+    told = "\n".join([f"rebind: {printable(first)}", *(f"  {printable(line)}" for line in rest)])
+    show_text(told, {r"\Arebind:(?= warning:)": "yellow", r"\Arebind:(?! warning:)": "bold red"}, sys.stderr)
 
 
 def print_json(value: Any) -> None:

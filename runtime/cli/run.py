@@ -11,6 +11,7 @@ from ...serialization.tree import printable
 from ..pools import LocalPool, SerialPool
 from ..trials.report import rows
 from ..trials.running import run_trials
+from .colour import show
 from .diff import shown
 from .keys import keys_of
 from .models import trials_of
@@ -76,17 +77,16 @@ def _cause(error: BaseException) -> str | None:
 
 
 def _print_table(results: Sequence[TrialResult]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = [{**row, "error": row["error"] and type(row["error"]).__name__} for row in rows(results)]
     names = dict.fromkeys(name for row in table for name in row if name != "process_id")
-    drawn = Table(*map(printable, names))
+    drawn = Table()
+    for name in names:
+        drawn.add_column(printable(name), style="red" if name == "error" else None)
     for row in table:
         drawn.add_row(*(printable(_cell(row.get(name))) for name in names))
-    # What reads a pipe wants whole words, and a pipe has no width.
-    width = None if sys.stdout.isatty() else 1000
-    Console(width=width, markup=False, highlight=False).print(drawn)
+    show(drawn)
 
 
 def _cell(value: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...serialization import examine
+from ...serialization.tree import printable
+from .colour import show_text
 from .inspect import ended
 from .keys import keys_of
 from .outcomes import USAGE, complain, print_json
@@ -23,5 +25,5 @@ def command(options: Namespace) -> int:
     if options.json:
         print_json(found.model_dump(mode="json"))
     elif not found.problems:
-        print(f"{options.file}: whole, {found.signature}")
+        show_text(printable(f"{options.file}: whole, {found.signature}"), {"(?<=: )whole.*": "green"})
     return ended(options.file, found)

@@ -68,7 +68,11 @@ class Collection(Revertible):
         self.handle: Handle | None = None
 
     def add(self, value: Any) -> None:
-        """Take one value."""
+        """Take one value.
+
+        Args:
+            value: What passed: a tensor, or tensors in containers. Of a mean, a tensor of one shape always.
+        """
         value = _copied(value)
         if self._reduce is None:
             self._kept.append(value)

@@ -231,6 +231,12 @@ class Patchable(ABC):
 
         `wrap` is called once. The criterion that it gets is what lies below it as the training runs, so
         patches below may come off without its being called anew.
+
+        Args:
+            wrap: Takes a criterion, and returns the one to use.
+
+        Returns:
+            A handle with `revert()`, which is also a context manager.
         """
         self._require_open()
         return self._patches.wrap_criterion(wrap)
@@ -259,12 +265,28 @@ class Patchable(ABC):
         return self._patches.task(task, optimizer, before=False)
 
     def forward_hook(self, module_name: str, hook: Callable[..., Any]) -> Handle:
-        """Call `hook(module, inputs, output)` when a module ran; it may return another output."""
+        """Call `hook(module, inputs, output)` when a module ran; it may return another output.
+
+        Args:
+            module_name: As in `model.named_modules()`.
+            hook: What is called.
+
+        Raises:
+            BindError: There is no such module, or the binding is closed.
+        """
         self._require_open()
         return self._patches.module_hook(module_name, hook, "output")
 
     def backward_hook(self, module_name: str, hook: Callable[..., Any]) -> Handle:
-        """Call `hook(module, grad_input, grad_output)` as gradients passed through a module."""
+        """Call `hook(module, grad_input, grad_output)` as gradients passed through a module.
+
+        Args:
+            module_name: As in `model.named_modules()`.
+            hook: What is called; it may return another `grad_input`.
+
+        Raises:
+            BindError: There is no such module, or the binding is closed.
+        """
         self._require_open()
         return self._patches.module_hook(module_name, hook, "grad_output")
 
@@ -274,6 +296,13 @@ class Patchable(ABC):
         This is the gradient of one backward pass: not yet accumulated, and scaled where a `GradScaler` is
         used; with `DistributedDataParallel`, that of this process's own rows. Of a sharded parameter (FSDP2)
         it is the accumulated one, over all processes. See `before_step` for the gradient of the step.
+
+        Args:
+            parameter_name: As in `model.named_parameters()`.
+            hook: What is called.
+
+        Raises:
+            BindError: There is no such parameter, or the binding is closed.
         """
         self._require_open()
         return self._patches.gradient_hook(parameter_name, hook)

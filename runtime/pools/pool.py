@@ -23,7 +23,15 @@ Handler: TypeAlias = Callable[[BytesLike, Mapping[str, str]], bytes]
 
 
 class Fate(Enum):
-    """How a job ended."""
+    """How a job ended.
+
+    Attributes:
+        ANSWERED: The handler returned.
+        RAISED: The handler raised.
+        DIED: The worker's process ended first.
+        TIMED_OUT: The worker was killed when the job's time was over.
+        CANCELLED: `Pool.cancel` was called.
+    """
 
     ANSWERED = "answered"
     RAISED = "raised"
@@ -144,13 +152,20 @@ class Pool(ABC):
 
     @abstractmethod
     def submit(self, job: Job) -> None:
-        """Take a job. Never waits; more jobs than `slots` queue up."""
+        """Take a job. Never waits; more jobs than `slots` queue up.
+
+        Args:
+            job: The job, with an id that no other one of the run has.
+        """
 
     @abstractmethod
     def cancel(self, job_id: int) -> None:
         """End a job early, killing its worker where it runs; its outcome is `CANCELLED`.
 
         Nothing happens where the job has ended, or cannot be stopped.
+
+        Args:
+            job_id: The `Job.id`.
         """
 
     @abstractmethod

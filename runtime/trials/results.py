@@ -116,6 +116,9 @@ class Results(Closing, Iterator[TrialResult]):
         May be called from another thread. A trial that has finished stays as it is; one that is
         running in this process (`SerialPool`) cannot be stopped.
 
+        Args:
+            *names: Of the trials.
+
         Raises:
             KeyError: There is no such trial.
         """

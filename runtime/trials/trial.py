@@ -85,7 +85,11 @@ class Trial(BaseModel):
         return self
 
     def arguments(self, timeout: float | None) -> dict[str, Any]:
-        """What the task is called with, besides the binding."""
+        """What the task is called with, besides the binding: the limits that it has parameters for.
+
+        Args:
+            timeout: Seconds that the trial may take, or None.
+        """
         limits = {"max_steps": self.max_steps, "max_epochs": self.max_epochs, "timeout": timeout}
         return {
             name: value

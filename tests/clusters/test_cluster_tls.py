@@ -43,7 +43,7 @@ def shown():
     """The section's code, and its commands by their second word."""
     _, _, text = DOCUMENT.read_text().partition("## Dask with TLS")
     (code,) = re.findall(r"```python\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
-    lines = re.findall(r"^\$ (dask .*)$", text, re.MULTILINE)
+    lines = re.findall(r"^\$ (dask .*)$", text.replace("\\\n", " "), re.MULTILINE)
     return code, {shlex.split(line)[1]: shlex.split(line) for line in lines}
 
 
