@@ -87,8 +87,10 @@ class Shelf(Closing):
 def _write(write: Callable[[Path], object]) -> Path:
     """Write the file into a new private folder, and return the folder."""
     free = _free(_MEMORY)
+    # The name tells whose folder it is, in case that somebody finds it.
+    prefix = f"rebind-{os.getpid()}-"
     if free >= _LEAST_FREE_MEMORY:
-        folder = Path(tempfile.mkdtemp(prefix="rebind-", dir=_MEMORY))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY))
         try:
             write(folder / "file")
             if (folder / "file").stat().st_size <= free // 2:
@@ -99,7 +101,7 @@ def _write(write: Callable[[Path], object]) -> Path:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         shutil.rmtree(folder, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix="rebind-"))
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         write(folder / "file")
     except BaseException:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from trial_processes import marked_processes, wait_until_gone
+from trial_processes import left_files, marked_processes, wait_until_gone
 
 
 def _descriptors():
@@ -24,19 +23,14 @@ def _descriptors():
     return kinds
 
 
-def _files():
-    folders = {Path("/dev/shm"), Path(tempfile.gettempdir())}
-    return {path for folder in folders if folder.exists() for path in folder.glob("rebind-*")}
-
-
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
     gc.collect()
-    before = marked_processes(), set(threading.enumerate()), _descriptors(), _files()
+    before = marked_processes(), set(threading.enumerate()), _descriptors(), left_files()
     yield
     gc.collect()
     left = wait_until_gone(marked_processes() - before[0], seconds=2)
     assert not left, f"processes left: {left}"
     assert set(threading.enumerate()) <= before[1]
     assert not _descriptors() - before[2]
-    assert not _files() - before[3]
+    assert not left_files() - before[3]

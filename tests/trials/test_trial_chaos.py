@@ -8,7 +8,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 import trial_material as material
 from torch import nn
 from trial_material import make_evaluator
-from trial_processes import marked_processes, wait_until_gone
+from trial_processes import left_files, marked_processes, wait_until_gone
 
 import rebind
 
@@ -153,11 +152,6 @@ def test_2000_trials_with_faults_in_a_tenth_are_all_accounted_for_in_flat_memory
     grown = soak(rebind.LocalPool(workers=2), count=2000, seed=11)
     print(f"grown by {grown:.1f} MiB")
     assert grown < 16
-
-
-def left_files():
-    folders = {Path("/dev/shm"), Path(tempfile.gettempdir())}
-    return {path for folder in folders for path in folder.glob("rebind-*")}
 
 
 PARENT = """

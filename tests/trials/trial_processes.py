@@ -1,8 +1,9 @@
-"""Which processes descend from this session of tests, and the wait for their end."""
+"""What this session of tests has started and made, and the wait for its end."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import uuid
 from pathlib import Path
@@ -35,3 +36,17 @@ def wait_until_gone(processes, seconds=10.0):
             break
         pause.wait(0.02)
     return left
+
+
+def left_files():
+    """The folders of rebind in shared places that this process has made, or one that is no more.
+
+    Other tests may run beside this one, and have theirs.
+    """
+    places = {Path("/dev/shm"), Path(tempfile.gettempdir())}
+    found = {path for place in places if place.exists() for path in place.glob("rebind-*-*")}
+    return {path for path in found if _is_own_or_orphaned(int(path.name.split("-")[1]))}
+
+
+def _is_own_or_orphaned(maker):
+    return maker == os.getpid() or not Path(f"/proc/{maker}").exists()
