@@ -10,10 +10,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 from pathlib import Path
 
 import pytest
+from chaos import Chaos
 from trial_processes import marked_processes, wait_until_gone
 
 from rebind.evaluator_schema.errors import WorkerDiedError
@@ -209,27 +209,8 @@ def test_a_pool_of_no_use_is_refused(wrong):
         LocalPool(**wrong)
 
 
-class Chaos(threading.Thread):
-    """Kills workers of a pool at random moments."""
-
-    def __init__(self, pool, seed, longest):
-        super().__init__()
-        self.pool, self.random, self.longest = pool, random.Random(seed), longest
-        self.over = threading.Event()
-        self.killed = 0
-
-    def run(self):
-        while not self.over.wait(self.random.uniform(0, self.longest)):
-            for pid in self.random.sample(sorted(self.pool.process_ids), k=1):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed += 1
-                except ProcessLookupError:
-                    continue
-
-
-def survive(tasks, size, seed, longest, retries=20):
-    """Run tasks under chaos, retrying those whose worker died; returns the number of deaths."""
+def survive(tasks, size, seed, retries=20):
+    """Run tasks under chaos, retrying those whose worker died; returns kills and deaths at work."""
     payloads = [random.Random(seed + n).randbytes(size) for n in range(tasks)]
     pool = LocalPool(workers=2)
     pool.start(Briefing("pool_jobs:digest_and_blob"), expected=tasks)
@@ -237,22 +218,20 @@ def survive(tasks, size, seed, longest, retries=20):
     for number, payload in enumerate(payloads):
         pool.submit(Job(number, payload))
     done, deaths = {}, 0
-    chaos = Chaos(pool, seed, longest)
-    chaos.start()
     try:
-        while (outcome := pool.next_outcome()) is not None:
-            task = outcome.job_id % tasks
-            assert task not in done
-            if outcome.fate is Fate.DIED:
-                deaths += 1
-                assert attempts[task] <= retries
-                pool.submit(Job(task + tasks * attempts[task], payloads[task]))
-                attempts[task] += 1
-            else:
-                done[task] = hashlib.sha256(outcome.answer).digest()
+        with Chaos(lambda: pool.process_ids, seed, share=1 / 4, longest=0.02) as chaos:
+            while (outcome := pool.next_outcome()) is not None:
+                task = outcome.job_id % tasks
+                assert task not in done
+                if outcome.fate is Fate.DIED:
+                    deaths += 1
+                    assert attempts[task] <= retries
+                    pool.submit(Job(task + tasks * attempts[task], payloads[task]))
+                    attempts[task] += 1
+                else:
+                    done[task] = hashlib.sha256(outcome.answer).digest()
+                chaos.saw_a_result()
     finally:
-        chaos.over.set()
-        chaos.join()
         pool.stop()
     for task, payload in enumerate(payloads):
         expected = hashlib.sha256(payload).digest() * (size // 32)
@@ -263,7 +242,7 @@ def survive(tasks, size, seed, longest, retries=20):
 @pytest.mark.long
 def test_every_task_is_done_while_workers_are_killed_at_random():
     """Answers are complete and byte-exact, whatever moment a worker is killed at."""
-    killed, _ = survive(tasks=60, size=2 << 20, seed=7, longest=0.1)
+    killed, _ = survive(tasks=60, size=2 << 20, seed=7)
     assert killed
 
 
@@ -271,5 +250,5 @@ def test_every_task_is_done_while_workers_are_killed_at_random():
 @pytest.mark.parametrize("seed", range(6))
 def test_400_tasks_of_2_mib_are_done_while_workers_are_killed_at_random(seed):
     """The run that broke the pools of other libraries: 400 of 400, no hang, each time."""
-    _, deaths = survive(tasks=400, size=2 << 20, seed=seed, longest=0.1)
+    _, deaths = survive(tasks=400, size=2 << 20, seed=seed)
     assert deaths, "workers were killed in the midst of tasks"

@@ -8,13 +8,13 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import trial_material as material
+from chaos import Chaos
 from torch import nn
 from trial_material import make_evaluator
 from trial_processes import left_files, marked_processes, wait_until_gone
@@ -58,20 +58,7 @@ def large_evaluator():
 
 
 def survive(pool, processes, folder, count, seed):
-    """Run trials while one of the processes is killed now and then; returns how many were.
-
-    A kill follows a result after a random delay, so that the run moves on however slowly workers start.
-    """
-    chance, killed, timers = random.Random(seed), [], []
-
-    def kill():
-        try:
-            pid = chance.choice(sorted(processes()))
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
-        except (IndexError, ProcessLookupError):  # none is there, or it has just ended
-            return
-
+    """Run trials while one of the processes is killed now and then; returns how many were."""
     seeds = {f"t{n}": n for n in range(count)}
     # A module and not a factory: its bytes go to the worker.
     trials = [
@@ -79,7 +66,7 @@ def survive(pool, processes, folder, count, seed):
         for name, n in seeds.items()
     ]
     seen = set()
-    try:
+    with Chaos(processes, seed) as chaos:
         for result in rebind.run_trials(large_evaluator(), trials, pool, retries=RETRIES):
             assert result.error is None, result.error
             begun = (folder / result.name).stat().st_size
@@ -87,14 +74,9 @@ def survive(pool, processes, folder, count, seed):
             assert torch.equal(result.value, numbers(seeds[result.name]) ^ 1)
             assert result.name not in seen
             seen.add(result.name)
-            if chance.random() < 1 / 16:
-                timers.append(threading.Timer(chance.uniform(0, 0.1), kill))
-                timers[-1].start()
-    finally:
-        for timer in timers:
-            timer.join()
+            chaos.saw_a_result()
     assert seen == seeds.keys()
-    return len(killed)
+    return chaos.killed
 
 
 @pytest.mark.long
