@@ -2,6 +2,7 @@
 
 Each import is timed in a fresh interpreter, with the files in the page cache. `import rebind` loads its parts
 when they are first used: *import torch, rebind; use it* also records an optimizer and creates an evaluator.
+The times are those of the processor.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def comparisons(run: Run) -> Iterator[Comparison]:
 
 def importing(code: str) -> Callable[[], float]:
     """Give what tells the seconds of a piece of code in an interpreter that has nothing imported."""
-    script = f"import time\nbegan = time.perf_counter()\n{code}\nprint(time.perf_counter() - began)"
+    script = f"import time\nbegan = time.process_time()\n{code}\nprint(time.process_time() - began)"
 
     def seconds() -> float:
         done = subprocess.run(  # noqa: S603 - our own script
