@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: demo demo-transformer test test-long test-clusters test-integrations table check docs wheel-test clean
+.PHONY: demo demo-transformer test test-long test-clusters test-integrations table bench check docs wheel-test clean
 
 demo: $(VENV)/.demo
 	$(BIN)/python examples/digits_sweep.py
@@ -31,6 +31,10 @@ test-integrations: $(VENV)-nni/.integrations
 # Every optimizer, parameter style and scheduler form against direct construction: docs/reinitialisation.md.
 table: $(VENV)/.test
 	$(BIN)/python tests/exactness/exact_table.py
+
+# Everything that is measured, beside the libraries that people use for it, and docs/benchmarks.md from the figures.
+bench: $(VENV)-bench/.bench
+	$(VENV)-bench/bin/python benchmarks/run_all.py --page docs/benchmarks.md
 
 check: $(VENV)/.check
 	$(BIN)/ruff check .
@@ -61,10 +65,10 @@ $(VENV)/.demo $(VENV)/.demo-transformer $(VENV)/.test $(VENV)/.clusters $(VENV)/
 	$(PIP) --editable '.[$(@:$(VENV)/.%=%)]'
 	touch $@
 
-$(VENV)-nni/.integrations: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)-nni
-	$(VENV)-nni/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[integrations]'
+$(VENV)-nni/.integrations $(VENV)-bench/.bench: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[$(@F:.%=%)]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-nni $(VENV)-wheel build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-nni $(VENV)-bench $(VENV)-wheel build dist *.egg-info

@@ -1,44 +1,77 @@
-"""What a file costs: saving, loading and memory beside torch, safetensors and cloudpickle, in the same run.
+"""Writing and reading an evaluator.
 
-    python benchmarks/container.py [--folder DIR] [--smallest MIB] [--largest MIB]
-
-An evaluator whose dummy input is one tensor of 1 KiB to 1 GiB is saved and loaded; the others write and
-read that tensor alone (cloudpickle: the evaluator). The contestants take turns, so that whatever else
-happens on the machine happens to all of them, and the medians of their times are compared. Memory is
-measured in a fresh process for each: the most of its own memory (anonymous pages, not the page cache)
-that it needed on top of what it had before. Files are read from the page cache.
+An evaluator without tensors, and with a dummy input of 1 KiB to 1 GiB. cloudpickle takes the evaluator as
+well; safetensors, torch and memcpy take the tensor alone. *dumps* and *loads* are in memory, *save* and
+*load* go through a file that is read from the page cache. Only rebind knows whether it read what was written:
+*not verified* leaves out the digests of the tensors. Where tensors are only mapped, as by it, by safetensors
+and by *torch, mmap*, nothing of them has been read yet. *On disk* is what `rebind.save` does if nothing else
+is said, and safetensors with the same care: fsync and rename. *On a memory disk* leaves out what the disk is
+busy with. Memory is the most anonymous memory (not the page cache) that a fresh process needed on top of what
+it had before; memcpy's is that of the copy.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
+import io
 import os
-import statistics
-import sys
+import shutil
 import tempfile
-import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cloudpickle
-import safetensors.torch
 import torch
-from rich.console import Console
-from rich.table import Table
+from harness.benchmark import Run
+from harness.memory import peak_memory
+from harness.peers import installed
+from harness.record import Comparison, Place, Promise
+from harness.turns import Timed, Work, compare, timed
 
 import rebind
 
 KIB, MIB = 1 << 10, 1 << 20
-SIZES = {"1 KiB": (KIB, 201), "1 MiB": (MIB, 101), "100 MiB": (100 * MIB, 15), "1 GiB": (1024 * MIB, 15)}
-Work = Callable[[], object]
-Times = dict[str, dict[str, float]]
+# Bytes of tensors, and rounds.
+_SIZES = {
+    "no tensors": (0, 51),
+    "1 KiB": (KIB, 51),
+    "1 MiB": (MIB, 31),
+    "100 MiB": (100 * MIB, 7),
+    "1 GiB": (1024 * MIB, 5),
+}
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - where Linux has it
+_SAVE, _ON_DISK, _ON_MEMORY_DISK = "save", "save on disk", "save on a memory disk"
+_LARGEST = "1 GiB"
 
 
-def evaluator_of(tensor: torch.Tensor) -> rebind.TorchEvaluator:
-    """An evaluator with this dummy input, and with code, as most have."""
+def _ratio(family: str, setting: str, theirs: str, says: str, limit: float) -> Promise:
+    of, to = (Place(family=family, setting=setting, contestant=name) for name in ("rebind", theirs))
+    return Promise(says=says, of=of, to=to, limit=limit)
+
+
+_TAKES = f"saving {_LARGEST} takes at most 1.15 times as long as safetensors"
+PEERS = ("safetensors",)
+PROMISES = (
+    _ratio(_SAVE, _LARGEST, "safetensors", f"{_TAKES}, without fsync", 1.15),
+    _ratio(_ON_DISK, _LARGEST, "safetensors", f"{_TAKES}, with fsync and rename", 1.15),
+    _ratio(_ON_MEMORY_DISK, _LARGEST, "safetensors", f"{_TAKES}, on a memory disk", 1.15),
+    _ratio(
+        "load",
+        _LARGEST,
+        "torch",
+        f"loading and verifying {_LARGEST} takes at most 1/2 of torch.load's time",
+        0.5,
+    ),
+    Promise(
+        says=f"loading {_LARGEST} without verifying takes at most 2 ms",
+        of=Place(family="load", setting=_LARGEST, contestant="rebind, not verified"),
+        limit=2e-3,
+    ),
+)
+
+
+def evaluator_of(tensor: torch.Tensor | None) -> rebind.TorchEvaluator:
+    """Give an evaluator with this dummy input, and with code, as most have."""
     scale = 1.0
 
     def train(model: Any, optimizers: Any, criterion: Any) -> Any:
@@ -46,10 +79,113 @@ def evaluator_of(tensor: torch.Tensor) -> rebind.TorchEvaluator:
 
     model = torch.nn.Linear(2, 1)
     optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.1, momentum=0.9)
-    return rebind.TorchEvaluator(train, optimizer, torch.nn.functional.mse_loss, dummy_input=tensor)
+    return rebind.TorchEvaluator(
+        train, optimizer, torch.nn.functional.mse_loss, dummy_input=tensor, model=model
+    )
 
 
-def atomically(write: Callable[[Path], object], path: Path) -> None:
+def contents(size: int) -> torch.Tensor:
+    """Give a tensor that nothing can make smaller."""
+    return torch.randint(0, 256, (size,), dtype=torch.uint8)
+
+
+def savers(size: int, folder: Path) -> dict[str, Work]:
+    """Give how each writes its file."""
+    tensor = contents(size)
+    evaluator = evaluator_of(tensor if size else None)
+    works: dict[str, Work] = {"rebind": lambda: rebind.save(evaluator, folder / "rebind", durable=False)}
+    if installed("safetensors"):
+        from safetensors.torch import save_file
+
+        works["safetensors"] = lambda: save_file({"x": tensor}, folder / "safetensors")
+    works["torch"] = lambda: torch.save({"x": tensor}, folder / "torch")
+    works["cloudpickle"] = lambda: _dump(evaluator, folder / "cloudpickle")
+    return works
+
+
+def durable_savers(size: int, folder: Path) -> dict[str, Work]:
+    """Give how rebind saves if nothing else is said, and another with the same care."""
+    tensor = contents(size)
+    evaluator = evaluator_of(tensor if size else None)
+    works: dict[str, Work] = {"rebind": lambda: rebind.save(evaluator, folder / "rebind")}
+    if installed("safetensors"):
+        from safetensors.torch import save_file
+
+        works["safetensors"] = lambda: _atomically(
+            lambda new: save_file({"x": tensor}, new), folder / "safetensors"
+        )
+    return works
+
+
+def loaders(size: int, folder: Path) -> dict[str, Work]:
+    """Give how each reads the file that it wrote."""
+    own = folder / "rebind"
+    works: dict[str, Work] = {
+        "rebind": lambda: rebind.load(own, trusted=True),
+        "rebind, not verified": lambda: rebind.load(own, trusted=True, verify_tensors=False),
+    }
+    if installed("safetensors"):
+        from safetensors.torch import load_file
+
+        works["safetensors"] = lambda: load_file(folder / "safetensors")
+    works["torch"] = lambda: torch.load(folder / "torch")
+    works["torch, mmap"] = lambda: torch.load(folder / "torch", mmap=True)
+    works["cloudpickle"] = lambda: _undump(folder / "cloudpickle")
+    return works
+
+
+def dumpers(size: int, folder: Path) -> dict[str, Work]:
+    """Give how each makes bytes."""
+    tensor = contents(size)
+    evaluator = evaluator_of(tensor if size else None)
+    works: dict[str, Work] = {"memcpy": tensor.clone, "rebind": lambda: rebind.dumps(evaluator)}
+    if installed("safetensors"):
+        from safetensors.torch import save
+
+        works["safetensors"] = lambda: save({"x": tensor})
+
+    def to_bytes() -> bytes:
+        file = io.BytesIO()
+        torch.save({"x": tensor}, file)
+        return file.getvalue()
+
+    works["torch"] = to_bytes
+    works["cloudpickle"] = lambda: cloudpickle.dumps(evaluator)
+    return works
+
+
+def undumpers(size: int, folder: Path) -> dict[str, Work]:
+    """Give how each reads the bytes that it made."""
+    return {name: undumper(name, size, folder) for name in dumpers(0, folder)}
+
+
+def undumper(name: str, size: int, folder: Path) -> Work:
+    """Give how one reads the bytes that it made, which are the only ones in memory."""
+    if name == "memcpy":
+        return contents(size).clone
+    data: Any = dumpers(size, folder)[name]()
+    if name == "rebind":
+        return lambda: rebind.loads(data, trusted=True)
+    if name == "torch":
+        return lambda: torch.load(io.BytesIO(data))
+    if name == "cloudpickle":
+        return lambda: cloudpickle.loads(data)
+    from safetensors.torch import load
+
+    return lambda: load(data)
+
+
+def _dump(value: object, path: Path) -> None:
+    with path.open("wb") as file:
+        cloudpickle.dump(value, file)
+
+
+def _undump(path: Path) -> object:
+    with path.open("rb") as file:
+        return cloudpickle.load(file)
+
+
+def _atomically(write: Callable[[Path], object], path: Path) -> None:
     """Write a file as safely as `rebind.save` does: a new one, on the disk, then under its name."""
     new = path.with_suffix(".new")
     write(new)
@@ -61,193 +197,79 @@ def atomically(write: Callable[[Path], object], path: Path) -> None:
         os.close(descriptor)
 
 
-def dump(value: object, path: Path) -> None:
-    """What people write with cloudpickle."""
-    with path.open("wb") as file:
-        cloudpickle.dump(value, file)
+Makers = Callable[[int, Path], dict[str, Work]]
 
 
-def undump(path: Path) -> object:
-    """And how they read it."""
-    with path.open("rb") as file:
-        return cloudpickle.load(file)
-
-
-def savers(evaluator: rebind.TorchEvaluator, folder: Path) -> dict[str, Work]:
-    """How each writes its file."""
-    tensor = evaluator.dummy_input
-    return {
-        "rebind": lambda: rebind.save(evaluator, folder / "rebind", durable=False),
-        "safetensors": lambda: safetensors.torch.save_file({"x": tensor}, folder / "safetensors"),
-        "torch.save": lambda: torch.save({"x": tensor}, folder / "torch"),
-        "cloudpickle": lambda: dump(evaluator, folder / "cloudpickle"),
-    }
-
-
-def durable_savers(evaluator: rebind.TorchEvaluator, folder: Path) -> dict[str, Work]:
-    """Rebind as it saves if nothing else is said, and the other one with the same care."""
-    content = {"x": evaluator.dummy_input}
-    return {
-        "rebind, on disk": lambda: rebind.save(evaluator, folder / "rebind"),
-        "safetensors, on disk": lambda: atomically(
-            lambda new: safetensors.torch.save_file(content, new), folder / "safetensors"
-        ),
-    }
-
-
-def loaders(folder: Path) -> dict[str, Work]:
-    """How each reads its file. Only the first one knows whether it read what was written."""
-    return {
-        "rebind": lambda: rebind.load(folder / "rebind", trusted=True),
-        "rebind, tensors not verified": lambda: rebind.load(
-            folder / "rebind", trusted=True, verify_tensors=False
-        ),
-        "safetensors": lambda: safetensors.torch.load_file(folder / "safetensors"),
-        "torch.load": lambda: torch.load(folder / "torch"),
-        "torch.load(mmap=True)": lambda: torch.load(folder / "torch", mmap=True),
-        "cloudpickle": lambda: undump(folder / "cloudpickle"),
-    }
-
-
-def medians(contestants: dict[str, Work], repeats: int, *, from_synced: bool = False) -> dict[str, float]:
-    """The median of each contestant's times, in seconds. They take turns; the first round does not count.
-
-    Each round begins with the next one, as what came before costs as well: the disk is still at work.
-    With `from_synced`, each starts with nothing left to write from those before it.
-    """
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for beginner in range(repeats + 1):
-        in_turn = list(contestants.items())
-        for name, work in in_turn[beginner % len(in_turn) :] + in_turn[: beginner % len(in_turn)]:
-            if from_synced:
-                os.sync()
-            started = time.perf_counter()
-            result = work()
-            times[name].append(time.perf_counter() - started)
-            del result
-    return {name: statistics.median(of[1:]) for name, of in times.items()}
-
-
-def own_memory(process: int | str) -> int:
-    """The anonymous memory of a process, in bytes."""
-    for line in Path(f"/proc/{process}/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * KIB
-    return 0
-
-
-def work_alone(side: str, name: str, size: int, folder: Path, pipe: Connection) -> None:
-    """One contestant in a process of its own: ready, go, done."""
-    torch.set_num_threads(1)
-    small = torch.zeros(KIB, dtype=torch.uint8)
-    for work in savers(evaluator_of(small), folder / "warm").values():
-        work()
-    loaders(folder / "warm")[name]() if side == "load" else None
-    content = torch.ones(size, dtype=torch.uint8) if side == "save" else None
-    work = savers(evaluator_of(content), folder)[name] if content is not None else loaders(folder)[name]
-    pipe.send(own_memory("self"))
-    pipe.recv()
-    result = work()
-    pipe.send(own_memory("self"))
-    pipe.recv()
-    del result
-
-
-def peak_memory(side: str, name: str, size: int, folder: Path) -> int:
-    """How much memory of its own a contestant needs at most, in bytes."""
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(
-        target=work_alone, args=(side, name, size, folder, theirs)
-    )
-    process.start()
-    theirs.close()
-    before: int = ours.recv()
-    peak = before
-    ours.send("go")
-    while not ours.poll(0.001):
-        peak = max(peak, own_memory(process.pid or "self"))
-    peak = max(peak, ours.recv())
-    ours.send("done")
-    process.join()
-    return peak - before
-
-
-def readable(seconds: float) -> str:
-    """A time in milliseconds."""
-    return f"{seconds * 1e3:,.2f} ms"
-
-
-def shown(size: str, side: str, times: dict[str, float], memory: dict[str, int]) -> Table:
-    """A table with a row for each contestant, and the ratio to its baseline: above 1 is slower."""
-    table = Table(title=f"{side} {size}", title_justify="left")
-    for column in ("", "median", "of safetensors", "of torch", "memory"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, seconds in times.items():
-        durable = name.endswith("on disk")
-        baselines = ("safetensors, on disk" if durable else "safetensors", f"torch.{side}")
-        ratios = [seconds / times[baseline] for baseline in baselines]
-        peak = f"{memory[name] / MIB:,.1f} MiB" if name in memory else ""
-        table.add_row(name, readable(seconds), *(f"{ratio:.3g} x" for ratio in ratios), peak)
-    return table
-
-
-def verdicts(
-    saving: dict[str, dict[str, float]], loading: dict[str, dict[str, float]]
-) -> list[tuple[str, bool]]:
-    """What was promised, with what was measured, and whether it holds."""
-    told = []
-    for size, times in saving.items():
-        for ours, theirs in (("rebind", "safetensors"), ("rebind, on disk", "safetensors, on disk")):
-            ratio = times[ours] / times[theirs]
-            told.append((f"saving {size} takes {ratio:.2f} x {theirs}, at most 1.15", ratio <= 1.15))
-    for size, times in loading.items():
-        quick = times["rebind, tensors not verified"]
-        told.append((f"loading {size} unverified takes {readable(quick)}, less than 2 ms", quick < 2e-3))
-    largest = list(loading)[-1]
-    ratio = loading[largest]["torch.load"] / loading[largest]["rebind"]
-    told.append(
-        (f"loading {largest} verified is {ratio:.1f} x faster than torch.load, at least 2", ratio >= 2)
-    )
-    return told
-
-
-def main() -> int:
-    """Measure, and print the tables and what they mean; the exit code counts the promises that fail."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--folder", type=Path, help="where to write; among temporary files, if not given")
-    parser.add_argument("--smallest", type=float, default=0, help="in MiB")
-    parser.add_argument("--largest", type=float, default=1024, help="in MiB")
-    options = parser.parse_args()
+def comparisons(run: Run) -> Iterator[Comparison]:
+    """Compare sizes, and the memory that the larger ones need."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    console = Console(width=110, highlight=False)
-    saving: Times = {}
-    loading: Times = {}
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
-        (folder / "warm").mkdir()
-        console.print(
-            f"torch {torch.__version__}, {len(os.sched_getaffinity(0))} cores, in {folder.parent}\n"
+    sizes = run.pick(_SIZES, {"no tensors": (0, 3), "1 MiB": (MIB, 3)})
+    for setting, (size, rounds) in sizes.items():
+        # What others left to be written is not to be waited for.
+        settled = os.sync if size >= 100 * MIB else None
+        turns: list[tuple[str, Makers, Work | None]] = [
+            ("dumps", dumpers, None),
+            ("loads", undumpers, None),
+            (_SAVE, savers, settled),
+            ("load", loaders, None),
+            (_ON_DISK, durable_savers, settled),
+        ]
+        for family, makers, before in turns:
+            works = _timed(makers(size, run.folder), before)
+            yield _compared(family, setting, works, rounds, size)
+            del works  # its tensors, before there are more
+        if _MEMORY_DISK.is_dir() and shutil.disk_usage(_MEMORY_DISK).free > 8 * size:
+            with tempfile.TemporaryDirectory(dir=_MEMORY_DISK) as folder:
+                works = _timed(savers(size, Path(folder)))
+                yield _compared(_ON_MEMORY_DISK, setting, works, rounds, size)
+                del works
+        if size >= run.pick(100 * MIB, MIB):
+            yield from _memory(setting, size, run.folder)
+
+
+def _timed(works: dict[str, Work], before: Work | None = None) -> dict[str, Timed]:
+    return {name: timed(work, before=before) for name, work in works.items()}
+
+
+def _compared(family: str, setting: str, works: dict[str, Timed], rounds: int, size: int) -> Comparison:
+    return compare(
+        family,
+        works,
+        rounds,
+        baseline="safetensors" if "safetensors" in works else "rebind",
+        setting=setting,
+        # Without tensors it is drawn as the size of the evaluator itself, which is less than a KiB.
+        size=size or 0.1 * KIB,
+        patience=12,
+    )
+
+
+def _memory(setting: str, size: int, folder: Path) -> Iterator[Comparison]:
+    sides: dict[str, Makers] = {
+        "dumps": dumpers, "loads": undumpers, "save": savers, "load": loaders
+    }  # fmt: skip
+    for side, makers in sides.items():
+        names = list(makers(0, _warm(folder)))
+        peaks = {name: (_peak(side, name, size, folder),) for name in names}
+        yield Comparison(
+            family=f"memory to {side}", setting=setting, baseline="cloudpickle", samples=peaks, unit="bytes"
         )
-        for size, (count, repeats) in SIZES.items():
-            if not options.smallest * MIB <= count <= options.largest * MIB:
-                continue
-            evaluator = evaluator_of(torch.randint(0, 256, (count,), dtype=torch.uint8))
-            saving[size] = medians(savers(evaluator, folder), repeats, from_synced=True)
-            durable = durable_savers(evaluator, folder)
-            saving[size] |= medians(durable, min(repeats, 15), from_synced=True)
-            del durable
-            del evaluator
-            loading[size] = medians(loaders(folder), repeats)
-            for side, times in (("save", saving[size]), ("load", loading[size])):
-                alone = [each for each in times if count >= 100 * MIB and not each.endswith("on disk")]
-                memory = {each: peak_memory(side, each, count, folder) for each in alone}
-                console.print(shown(size, side, times, memory))
-    missed = 0
-    for promise, holds in verdicts(saving, loading):
-        console.print(f"{'holds ' if holds else 'MISSED'}  {promise}")
-        missed += not holds
-    return missed
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _peak(side: str, name: str, size: int, folder: Path) -> float:
+    return float(peak_memory(ready, side, name, size, folder, preload=["torch", "rebind", __name__]))
+
+
+def ready(side: str, name: str, size: int, folder: Path) -> Work:
+    """Give one contestant's work, in a process of its own, once it has been done with a little."""
+    warm = _warm(folder)
+    savers(KIB, warm)[name.partition(",")[0]]() if side in {"save", "load"} else None
+    makers: dict[str, Makers] = {"dumps": dumpers, "save": savers, "load": loaders}
+    (undumper(name, KIB, warm) if side == "loads" else makers[side](KIB, warm)[name])()
+    return undumper(name, size, folder) if side == "loads" else makers[side](size, folder)[name]
+
+
+def _warm(folder: Path) -> Path:
+    warm = folder / "warm"
+    warm.mkdir(exist_ok=True)
+    return warm

@@ -1,0 +1,261 @@
+"""Training.
+
+A bound training of a CNN on handwritten digits, with one loss patch and two step tasks, beside the same
+penalty and the same two counts written by hand: into the user's own loop, and into a `LightningModule`. Both
+end with the same weights, bit for bit. The times are those of the processor, on one thread, so that other
+programs hardly disturb them: the differences are around one percent. *Construct and fit one step* is a whole
+training of one step, trainer and binding included. *A step task* is what one task adds to a step of an
+optimizer that does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F  # noqa: N812 - its customary name
+from digits import SmallCNN, digits
+from harness.benchmark import Run
+from harness.record import Comparison, Place, Promise
+from harness.turns import Timed, Work, compare, take_turns, timed
+from lightning_sweep import Classifier, Digits
+from torch import Tensor, nn
+
+import rebind
+
+_NATIVE, _TASK = "A loop in PyTorch", "A step task"
+_ONE_STEP, _MANY_STEPS = "Lightning: construct and fit one step", "Lightning: 200 steps"
+_BY_HAND = "by hand"
+_SMALL = 1e-4
+
+
+def _at_most(family: str, limit: float, says: str) -> Promise:
+    of, to = (Place(family=family, contestant=name) for name in ("rebind", _BY_HAND))
+    return Promise(says=f"{says} takes at most {limit} times as long as by hand", of=of, to=to, limit=limit)
+
+
+PEERS = ()
+PROMISES = (
+    _at_most(_NATIVE, 1.01, "a bound loop in PyTorch"),
+    _at_most(_MANY_STEPS, 1.01, "a bound training by Lightning"),
+    _at_most(_ONE_STEP, 1.1, "constructing everything and fitting one step with Lightning"),
+    Promise(says="a step task takes at most 5 µs", of=Place(family=_TASK, contestant="rebind"), limit=5e-6),
+)
+_QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "devices": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "enable_checkpointing": False,
+    "logger": False,
+    "max_epochs": -1,
+}
+
+
+def comparisons(run: Run) -> Iterator[Comparison]:
+    """Compare the loops, the trainings by Lightning, and steps with and without tasks."""
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    width = run.pick(32, 4)
+    turns = run.pick(40, 2)
+    yield compare(_NATIVE, loops(width, run.pick(40, 4)), turns, baseline=_BY_HAND, warm_up=2)
+    yield compare(_ONE_STEP, one_step(8), run.pick(40, 2), baseline=_BY_HAND, warm_up=2)
+    yield compare(
+        _MANY_STEPS, many_steps(width, run.pick(200, 4)), run.pick(15, 2), baseline=_BY_HAND, warm_up=2
+    )
+    yield step_tasks(run.pick(15, 2), run.pick(10_000, 100))
+
+
+def _by_processor(work: Work) -> Timed:
+    return timed(work, clock=time.process_time)
+
+
+def train(model: nn.Module, optimizers: Any, criterion: Any, max_steps: int = 1) -> None:
+    """Train on the first images, batch by batch: the user's own loop."""
+    images, labels, _, _ = digits()
+    model.train()
+    for step in range(max_steps):
+        first = 64 * (step % 20)
+        optimizers.zero_grad()
+        criterion(model(images[first : first + 64]), labels[first : first + 64]).backward()
+        optimizers.step()
+
+
+def train_by_hand(model: SmallCNN, optimizer: torch.optim.Optimizer, counts: list[int], steps: int) -> None:
+    """Run the same loop with the same penalty and the same two tasks written into it."""
+    images, labels, _, _ = digits()
+    model.train()
+    for step in range(steps):
+        first = 64 * (step % 20)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(images[first : first + 64]), labels[first : first + 64])
+        (loss + _SMALL * model.bn1.weight.abs().sum()).backward()
+        counts[0] += 1
+        optimizer.step()
+        counts[1] += 1
+
+
+def bound(width: int) -> tuple[rebind.Binding, list[int]]:
+    """Bind the CNN, with a loss patch and two tasks."""
+    torch.manual_seed(0)
+    model = SmallCNN(width)
+    optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.05, momentum=0.9)
+    binding = rebind.bind(rebind.TorchEvaluator(train, optimizer, F.cross_entropy, model=model), model)
+    counts = [0, 0]
+
+    def penalised(loss: Tensor) -> Tensor:
+        return loss + _SMALL * model.bn1.weight.abs().sum()
+
+    def count_before() -> None:
+        counts[0] += 1
+
+    def count_after() -> None:
+        counts[1] += 1
+
+    binding.patch_loss(penalised)
+    binding.before_step(count_before)
+    binding.after_step(count_after)
+    return binding, counts
+
+
+def loops(width: int, steps: int) -> dict[str, Timed]:
+    """Give the bound loop and the one by hand, which go on training; first they are checked."""
+    binding, counts = bound(width)
+    torch.manual_seed(0)
+    plain = SmallCNN(width)
+    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+    plain_counts = [0, 0]
+
+    def ours() -> None:
+        binding.train(max_steps=steps, progress=False)
+
+    def theirs() -> None:
+        train_by_hand(plain, optimizer, plain_counts, steps)
+
+    ours(), theirs()
+    assert counts == plain_counts
+    assert all(map(torch.equal, binding.model.parameters(), plain.parameters()))
+    return {_BY_HAND: _by_processor(theirs), "rebind": _by_processor(ours)}
+
+
+class Plain(Classifier):
+    """With an optimizer that asks nothing of the trainer."""
+
+    def configure_optimizers(self) -> Any:
+        """Give plain SGD."""
+        return torch.optim.SGD(self.parameters(), lr=0.01, momentum=0.9)
+
+
+class ByHand(Plain):
+    """The penalty and the two counts written into the module."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width)
+        self.counts = [0, 0]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Add the penalty."""
+        return super().training_step(batch, batch_idx) + penalty(self)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Count."""
+        self.counts[0] += 1
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        """Count."""
+        self.counts[1] += 1
+
+
+def penalty(module: Classifier) -> Tensor:
+    """Give a small number that depends on the weights."""
+    return _SMALL * module.features[1].weight.abs().sum()
+
+
+def one_step(width: int) -> dict[str, Timed]:
+    """Give both ways to construct everything but the model and fit one step."""
+    evaluator = rebind.LightningEvaluator(rebind.trace(pl.Trainer)(**_QUIET), rebind.trace(Digits)())
+    held: list[Any] = [None]
+
+    def renew() -> None:
+        held[0] = Plain(width)
+
+    def ours() -> None:
+        with rebind.bind(evaluator, held[0]) as binding:
+            binding.train(max_steps=1, progress=False)
+
+    def theirs() -> None:
+        pl.Trainer(**{**_QUIET, "max_steps": 1}).fit(held[0], datamodule=Digits())
+
+    works = {_BY_HAND: theirs, "rebind": ours}
+    return {name: timed(work, clock=time.process_time, before=renew) for name, work in works.items()}
+
+
+def many_steps(width: int, steps: int) -> dict[str, Timed]:
+    """Give both ways to train with a penalty and two counts; at first they are checked to be equal."""
+    evaluator = rebind.LightningEvaluator(rebind.trace(pl.Trainer)(**_QUIET), rebind.trace(Digits)())
+    final: dict[str, Tensor] = {}
+
+    def ours() -> None:
+        torch.manual_seed(0)
+        model, counts = Plain(width), [0, 0]
+
+        def count(index: int) -> None:
+            counts[index] += 1
+
+        with rebind.bind(evaluator, model) as binding:
+            binding.patch_loss(lambda loss: loss + penalty(model))
+            binding.before_step(lambda: count(0))
+            binding.after_step(lambda: count(1))
+            binding.train(max_steps=steps, progress=False)
+        assert counts == [steps, steps]
+        final["ours"] = model.classifier.weight.detach()
+
+    def theirs() -> None:
+        torch.manual_seed(0)
+        model = ByHand(width)
+        pl.Trainer(**{**_QUIET, "max_steps": steps}).fit(model, datamodule=Digits())
+        assert model.counts == [steps, steps]
+        final["theirs"] = model.classifier.weight.detach()
+
+    ours(), theirs()
+    assert torch.equal(final["ours"], final["theirs"])
+    return {_BY_HAND: _by_processor(theirs), "rebind": _by_processor(ours)}
+
+
+class _Idle(torch.optim.Optimizer):
+    """An optimizer whose step does nothing."""
+
+    def __init__(self, params: Any) -> None:
+        super().__init__(params, {})
+
+    def step(self, closure: Any = None) -> None:
+        """Do nothing."""
+
+
+def step_tasks(turns: int, steps: int) -> Comparison:
+    """Give what one step task adds to a step: with two tasks less without, in the same turn."""
+
+    def only_steps(model: nn.Module, optimizers: Any, criterion: Any) -> None:
+        for _ in range(steps):
+            optimizers.step()
+
+    def training(*, tasks: bool) -> Timed:
+        model = nn.Linear(1, 1)
+        optimizer = rebind.trace(_Idle)(model.parameters())
+        binding = rebind.bind(rebind.TorchEvaluator(only_steps, optimizer, F.mse_loss, model=model), model)
+        if tasks:
+            binding.before_step(lambda: None)
+            binding.after_step(lambda: None)
+        return _by_processor(lambda: binding.train(progress=False))
+
+    found = take_turns({"with": training(tasks=True), "without": training(tasks=False)}, turns, warm_up=2)
+    added = tuple(
+        (more - less) / steps / 2 for more, less in zip(found["with"], found["without"], strict=True)
+    )
+    return Comparison(family=_TASK, baseline="rebind", samples={"rebind": added})
