@@ -7,6 +7,7 @@ from typing import Any
 
 from ...evaluator_schema.errors import EvaluationError
 from ..binding.evaluation import Evaluation, evaluation_of
+from .precision import precision_kept
 
 
 def run_evaluation(trainer: Any) -> Evaluation:
@@ -21,7 +22,9 @@ def run_evaluation(trainer: Any) -> Evaluation:
         raise EvaluationError(
             "the recorded Trainer has no evaluation data: give it eval_dataset= where it is built"
         )
-    return read_metrics(trainer.evaluate(), trainer.args)
+    with precision_kept(trainer.model, trainer.args):
+        metrics = trainer.evaluate()
+    return read_metrics(metrics, trainer.args)
 
 
 def read_metrics(metrics: Mapping[str, Any], args: Any) -> Evaluation:
