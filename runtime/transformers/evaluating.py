@@ -7,7 +7,6 @@ from typing import Any
 
 from ...evaluator_schema.errors import EvaluationError
 from ..binding.evaluation import Evaluation, evaluation_of
-from .precision import precision_kept
 
 
 def run_evaluation(trainer: Any) -> Evaluation:
@@ -22,9 +21,7 @@ def run_evaluation(trainer: Any) -> Evaluation:
         raise EvaluationError(
             "the recorded Trainer has no evaluation data: give it eval_dataset= where it is built"
         )
-    with precision_kept(trainer.model, trainer.args):
-        metrics = trainer.evaluate()
-    return read_metrics(metrics, trainer.args)
+    return read_metrics(trainer.evaluate(), trainer.args)
 
 
 def read_metrics(metrics: Mapping[str, Any], args: Any) -> Evaluation:
