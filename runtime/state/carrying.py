@@ -170,7 +170,9 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
             for new_name in new_names:
                 tensor = new.parameters[new_name]
                 origins.setdefault(id(tensor), set()).add(id(parameter))
-                pairs.append((parameter, Successor(new_name, (name, new_name, old_name), tensor)))
+                # Halves that were tied are told apart by their own names.
+                known_as = (new_name, name) if len(after) > 1 else (name, new_name, old_name)
+                pairs.append((parameter, Successor(new_name, known_as, tensor)))
     found: dict[int, list[Successor]] = {}
     for old_parameter, successor in pairs:
         followers = found.setdefault(id(old_parameter), [])
