@@ -55,8 +55,8 @@ class Presence:
             raise TrainingError(
                 f"training_func replaced all {lost} parameters of the model that this {kind} has, so its "
                 "steps would change nothing (fully_shard does that, and weight_norm); do it to the model "
-                "first, and bind what it has become: its optimizers are then built on the new parameters; or let "
-                "training_func put the new ones into the param_groups"
+                "first, and bind what it has become: its optimizers are then built on the new parameters; or "
+                "let training_func put the new ones into the param_groups"
             )
         if lost:
             _log.warning(

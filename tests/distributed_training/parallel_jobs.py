@@ -292,7 +292,7 @@ def sharded_inside_of_the_training_function(make):
 
 @job
 def sharded_inside_with_the_optimizer_put_over(make):
-    """A training function that shards and puts the optimizer over: before and after a rebind, and carried on."""
+    """A training function shards and puts the optimizer over: before and after a rebind, and carried on."""
     ours, theirs = net(), net()
     with rebind.bind(evaluator_of(material.train_on_shards, make), ours) as binding:
         binding.train(max_steps=4)

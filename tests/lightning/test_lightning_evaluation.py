@@ -52,7 +52,7 @@ def test_an_evaluation_in_another_precision_leaves_the_weights_as_they_were(prec
     """The score is that of the user's own Trainer, which casts the module for good."""
     model, own = net(), net()
     state = copy.deepcopy(model.state_dict())
-    trainer = pl.Trainer(**{**QUIET, "precision": precision})
+    trainer = pl.Trainer(**QUIET, precision=precision, logger=False)
     expected = trainer.validate(own, Data(), verbose=False)[0]["default"]
     assert own.dtype is own.fc1.weight.dtype is not torch.float32
     with assert_pristine(model), bind(evaluator_of(precision=precision), model) as binding:

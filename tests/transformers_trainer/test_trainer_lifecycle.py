@@ -170,9 +170,8 @@ def test_nothing_of_torchs_compiler_stays_on_a_model():
 @pytest.mark.parametrize("place", ["loss", "before", "model"])
 def test_an_interruption_leaves_the_model_as_it_was_and_the_binding_trains_on(place):
     """A KeyboardInterrupt at any place, with mixed precision and an evaluation after each step."""
-    model, evaluator = material.net(seed=3), material.evaluator_of(
-        "optimizer", bf16=True, eval_strategy="steps", eval_steps=1, gradient_accumulation_steps=2
-    )
+    options = {"bf16": True, "eval_strategy": "steps", "eval_steps": 1, "gradient_accumulation_steps": 2}
+    model, evaluator = material.net(seed=3), material.evaluator_of("optimizer", **options)
     written = rebind.dumps(evaluator)
 
     def interrupt(*_):
