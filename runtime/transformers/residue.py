@@ -21,6 +21,7 @@ _WRITTEN = (
     "_require_grads_hooks",
     "neftune_noise_alpha",
     "_is_torch_compile",
+    "_compile_kwargs",  # by Lightning, where it was imported: it replaces torch.compile
 )
 # And into the model's configuration: whether to cache, and the special tokens of a tokenizer.
 _CONFIGURED = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")
