@@ -180,9 +180,9 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
         if alone and not any(other.tensor is successor.tensor for other in followers):
             followers.append(successor)
     for name, tensor in Inventory(old.inventory.model).parameters.items():
-        before = old.parameters.get(name)
-        if before is not None and before is not tensor and id(before) in found:
-            found.setdefault(id(tensor), found[id(before)])
+        former = old.parameters.get(name)
+        if former is not None and former is not tensor and id(former) in found:
+            found.setdefault(id(tensor), found[id(former)])
     return found
 
 
