@@ -14,20 +14,17 @@ from typing import Any
 
 import ray
 import torch
-from digits import SmallCNN
 from optuna_search import EVERY, LAYERS, SIZE_MATTERS, STEPS, nonzero, trained
 from ray import tune
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.utils import prune
 
 import rebind
 
 
-def finetune(config: dict[str, Any], evaluator: rebind.Evaluator, weights: dict[str, Tensor]) -> None:
-    """Do one trial: make the dense CNN sparse, finetune it, and report after every so many steps."""
+def finetune(config: dict[str, Any], evaluator: rebind.Evaluator, model: nn.Module) -> None:
+    """Do one trial: make its copy of the dense CNN sparse, finetune it, and report every so many steps."""
     torch.set_num_threads(1)
-    model = SmallCNN()
-    model.load_state_dict(weights)
     size = sum(model.get_submodule(name).weight.numel() for name in LAYERS)
     for name in LAYERS:
         prune.l1_unstructured(model.get_submodule(name), "weight", config[name])
@@ -47,7 +44,7 @@ def finetune(config: dict[str, Any], evaluator: rebind.Evaluator, weights: dict[
 
 def search(evaluator: rebind.Evaluator, dense: nn.Module, trials: int, folder: Path) -> tune.ResultGrid:
     """Search on the Ray that is running; two trials at a time."""
-    trainable = tune.with_parameters(finetune, evaluator=evaluator, weights=dense.state_dict())
+    trainable = tune.with_parameters(finetune, evaluator=evaluator, model=dense)
     space = {name: tune.uniform(0.3, 0.95) for name in LAYERS}
     return tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),

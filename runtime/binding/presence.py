@@ -17,7 +17,8 @@ class Presence:
     """The parameters of a model that its optimizers have when a training begins.
 
     A training function may put others in their place (`fully_shard` does, and `weight_norm`). Optimizers do
-    not see that, and would go on with what the model no longer has, in silence.
+    not see that, and would go on with what the model no longer has, in silence. A function that also puts the
+    new ones into the optimizer's groups knows what it does.
 
     Args:
         model: The model.
@@ -47,13 +48,15 @@ class Presence:
         if not held:
             return
         present = set(map(id, self._model.parameters()))
-        lost = sum(id(parameter) not in present for parameter in held)
+        has = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        lost = sum(id(parameter) in has and id(parameter) not in present for parameter in held)
         kind = type(optimizer).__name__
         if lost == len(held):
             raise TrainingError(
                 f"training_func replaced all {lost} parameters of the model that this {kind} has, so its "
                 "steps would change nothing (fully_shard does that, and weight_norm); do it to the model "
-                "first, and bind what it has become: its optimizers are then built on the new parameters"
+                "first, and bind what it has become: its optimizers are then built on the new parameters; or "
+                "let training_func put the new ones into the param_groups"
             )
         if lost:
             _log.warning(

@@ -18,8 +18,9 @@ def recording_kept(model: Module) -> Iterator[dict[str, dict[int, list[int]]]]:
         model: The model that is pruned, in any number of steps.
 
     Yields:
-        A dict that fills as the pruning goes: `{parameter name: {dimension: kept indices}}`, with the
-        indices counted in the parameter as it was when the block began.
+        A dict that is filled when the block ends: `{parameter name: {dimension: kept indices}}`, with the
+        indices counted in the parameter as it was when the block began. Weights that were tied, and that
+        torch-pruning has untied by then, are told each by its own name.
 
     Example:
         >>> with recording_kept(model) as kept:  # doctest: +SKIP
@@ -28,7 +29,9 @@ def recording_kept(model: Module) -> Iterator[dict[str, dict[int, list[int]]]]:
     """
     from torch_pruning.pruner.function import BasePruningFunc
 
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    # What was kept of each parameter that torch-pruning made, by its identity. It takes a tied weight once
+    # for each of its layers, so that names can only be told by where the results are in the end.
+    made: dict[int, dict[int, list[int]]] = {}
     # The parameters are held, so that no new one gets the identity of a dead one.
     seen: list[torch.Tensor] = list(model.parameters())
     kept: dict[str, dict[int, list[int]]] = {}
@@ -36,14 +39,11 @@ def recording_kept(model: Module) -> Iterator[dict[str, dict[int, list[int]]]]:
 
     def pruning(self: Any, weight: torch.Tensor, keep_idxs: Sequence[int], pruning_dim: int) -> torch.Tensor:
         pruned: torch.Tensor = original(self, weight, keep_idxs, pruning_dim)
-        name = names.get(id(weight))
-        if name is not None:
-            seen.append(pruned)
-            names[id(pruned)] = name
-            so_far = kept.setdefault(name, {})
-            dimension = pruning_dim % weight.dim()
-            before = so_far.get(dimension, range(weight.shape[dimension]))
-            so_far[dimension] = [before[index] for index in keep_idxs]
+        dimension = pruning_dim % weight.dim()
+        so_far = made.get(id(weight), {})
+        before = so_far.get(dimension, range(weight.shape[dimension]))
+        made[id(pruned)] = {**so_far, dimension: [before[index] for index in keep_idxs]}
+        seen.append(pruned)
         return pruned
 
     BasePruningFunc._prune_parameter_and_grad = pruning
@@ -51,3 +51,6 @@ def recording_kept(model: Module) -> Iterator[dict[str, dict[int, list[int]]]]:
         yield kept
     finally:
         BasePruningFunc._prune_parameter_and_grad = original
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            if id(parameter) in made:
+                kept[name] = made[id(parameter)]

@@ -17,6 +17,7 @@ from ...evaluator_schema.lightning_kinds import Package, package_of
 from ..binding.budget import Budget
 from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
+from ..binding.precision import keeping_precision
 from ..binding.reinitialise import Reinitialised, reinitialise
 from ..binding.training_step import TrainingStep
 from ..naming.inventory import Inventory
@@ -100,7 +101,7 @@ class Lightning(Framework):
         """Test, or else validate, with a fresh trainer and data module."""
         module = _module_of(model)
         trainer, data_module = construct(self._evaluator)
-        with without_residue(model), interruptible():
+        with keeping_precision(model), without_residue(model), interruptible():
             results = run_evaluation(_package(module), model, module, trainer, data_module)
         return read_metrics(results, self._evaluator.metric)
 

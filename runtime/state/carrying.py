@@ -12,6 +12,7 @@ from torch.optim import LBFGS, Optimizer
 
 from ...evaluator_schema.errors import BindError
 from ..naming.canonical import is_split
+from ..naming.inventory import Inventory
 from ..naming.matching import Match
 from ..naming.placing import placed
 from .kept import Kept, check_known, check_shape, proven, told
@@ -150,7 +151,8 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
     """Pair the parameters of two models, by the identity of the old ones.
 
     A tied weight that was untied goes on in each of its halves. A weight that weight_norm split is
-    something else then, and so is one that two were merged into: those start anew.
+    something else then, and so is one that two were merged into: those start anew. What a training function
+    has put in the place of a parameter, in the model and in the optimizer, goes on like that parameter.
     """
     origins: dict[int, set[int]] = {}
     pairs: list[tuple[torch.Tensor, Successor]] = []
@@ -168,13 +170,19 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
             for new_name in new_names:
                 tensor = new.parameters[new_name]
                 origins.setdefault(id(tensor), set()).add(id(parameter))
-                pairs.append((parameter, Successor(new_name, (name, new_name, old_name), tensor)))
+                # Halves that were tied are told apart by their own names.
+                known_as = (new_name, name) if len(after) > 1 else (name, new_name, old_name)
+                pairs.append((parameter, Successor(new_name, known_as, tensor)))
     found: dict[int, list[Successor]] = {}
     for old_parameter, successor in pairs:
         followers = found.setdefault(id(old_parameter), [])
         alone = len(origins[id(successor.tensor)]) == 1
         if alone and not any(other.tensor is successor.tensor for other in followers):
             followers.append(successor)
+    for name, tensor in Inventory(old.inventory.model).parameters.items():
+        former = old.parameters.get(name)
+        if former is not None and former is not tensor and id(former) in found:
+            found.setdefault(id(tensor), found[id(former)])
     return found
 
 

@@ -14,6 +14,7 @@ from ..binding.budget import Budget
 from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
 from ..binding.modes import keeping_modes
+from ..binding.precision import keeping_precision
 from ..binding.reinitialise import Reinitialised, reinitialise
 from ..binding.trainer_budget import TrainerBudget
 from ..binding.training_step import TrainingStep
@@ -87,7 +88,7 @@ class Transformers(Framework):
 
     def evaluate(self, model: Module) -> Evaluation:
         """Evaluate with a fresh Trainer, which puts the model into evaluation mode; it is put back."""
-        with random_state_kept(), keeping_modes(model), without_residue(model):
+        with random_state_kept(), keeping_modes(model), keeping_precision(model), without_residue(model):
             return run_evaluation(construct(self._evaluator, model))
 
     def dummy_input(self, model: Module) -> Any:

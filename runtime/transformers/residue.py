@@ -10,7 +10,7 @@ from torch.nn import Module
 
 from ..binding.devices import device_of
 
-# What they write into modules: for mixed precision, checkpointed activations, noise in embeddings.
+# What they write into modules: for mixed precision, checkpointed activations, noise in embeddings, compiling.
 _WRITTEN = (
     "_is_accelerate_prepared",
     "_original_forward",
@@ -20,6 +20,8 @@ _WRITTEN = (
     "_require_grads_hook",
     "_require_grads_hooks",
     "neftune_noise_alpha",
+    "_is_torch_compile",
+    "_compile_kwargs",  # by Lightning, where it was imported: it replaces torch.compile
 )
 # And into the model's configuration: whether to cache, and the special tokens of a tokenizer.
 _CONFIGURED = ("use_cache", "bos_token_id", "eos_token_id", "pad_token_id")

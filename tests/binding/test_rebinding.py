@@ -390,6 +390,57 @@ def test_momentum_survives_torch_pruning(how):
     binding.train(max_steps=3)
 
 
+class Twice(nn.Module):
+    """Has one weight in two layers, of which torch-pruning prunes different channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.one, self.two = nn.Linear(4, 12), nn.Linear(12, 12), nn.Linear(12, 12)
+        self.two.weight = self.one.weight
+        self.leave = nn.Linear(12, 2)
+
+    def forward(self, x):
+        for layer in (self.enter, self.one, self.two):
+            x = layer(x).relu()
+        return self.leave(x)
+
+
+def test_halves_that_torch_pruning_unties_keep_each_its_own_channels_of_the_momentum():
+    """Also in a second round, when they have been two for long; found again by the values of the weight."""
+    pruning = pytest.importorskip("torch_pruning")
+    from rebind.runtime.integrations.torch_pruning import recording_kept
+
+    torch.manual_seed(0)
+    model = Twice()
+    binding = bind(record(model), model)
+    binding.train(max_steps=3)
+
+    def prune_by_half():
+        old = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        state = binding.optimizers[0].state
+        momenta = {name: state[p]["momentum_buffer"].clone() for name, p in model.named_parameters()}
+        for held in (old, momenta):
+            held.setdefault("two.weight", held["one.weight"])
+        importance = pruning.importance.MagnitudeImportance()
+        with recording_kept(model) as kept:
+            options = {"pruning_ratio": 0.5, "ignored_layers": [model.leave]}
+            pruning.pruner.BasePruner(model, torch.ones(2, 4), importance, **options).step()
+        return old, momenta, kept
+
+    for width in (6, 3):
+        old, momenta, kept = prune_by_half()
+        assert kept["one.weight"] != kept["two.weight"]
+        binding.rebind(model, state="slice", kept=kept)
+        for name, parameter in model.named_parameters():
+            now = binding.optimizers[0].state[parameter]["momentum_buffer"]
+            for value, left in ((old[name], parameter), (momenta[name], now)):
+                for dimension, indices in kept.get(name, {}).items():
+                    value = value.index_select(dimension, torch.tensor(indices))
+                assert torch.equal(value, left), name
+        assert model.one.weight.shape == model.two.weight.shape == (width, width)
+        binding.train(max_steps=2)
+
+
 def test_untied_halves_go_on_with_the_state_of_the_tied_weight():
     """Each half continues the weight that it was; halves that were merged start anew."""
     tied, untied = tied_net(tied=True), tied_net(tied=False)

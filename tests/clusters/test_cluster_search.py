@@ -8,7 +8,11 @@ import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "examples"), str(ROOT / "tests" / "examples")]
+sys.path[:0] = [
+    str(ROOT / "examples"),
+    str(ROOT / "tests" / "examples"),
+    str(ROOT / "tests" / "integrations"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +47,35 @@ def test_each_trial_of_ray_tune_is_that_of_a_loop_by_hand(searched):
         left, right = by_hand(dense, config, config["seed"], rung)
         assert max(values) == metrics["steps"]
         assert metrics["value"] == values[max(values)]
+        assert (metrics["accuracy"], metrics["weights"]) == (right, left)
+    steps = {result.metrics["steps"] for result in results}
+    assert max(steps) == STEPS > min(steps), "some are stopped early, and some are not"
+
+
+@pytest.mark.parametrize(
+    "kind", ["LightningEvaluator", "LightningEvaluator, model=", "TransformersEvaluator"]
+)
+def test_each_trial_with_another_kind_of_evaluator_is_that_of_a_loop_by_hand(kind, ray_cluster, tmp_path):
+    """Likewise."""
+    pytest.importorskip("optuna")
+    pytest.importorskip("pyarrow")
+    torch.set_num_threads(1)
+    from nni_material import KINDS
+    from search_by_hand_of_kinds import STEPS, finetuned
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import ray_tune_search as example
+
+        net, evaluator_of = KINDS[kind]
+        model = net()
+        results = example.search(evaluator_of(model), model, 6, tmp_path)
+    assert results.num_errors == 0
+    assert len(results) == 6
+    for result in results:
+        metrics = result.metrics
+        values, right, left = finetuned(result.config, metrics["steps"])
+        assert metrics["value"] == values[metrics["steps"]]
         assert (metrics["accuracy"], metrics["weights"]) == (right, left)
     steps = {result.metrics["steps"] for result in results}
     assert max(steps) == STEPS > min(steps), "some are stopped early, and some are not"

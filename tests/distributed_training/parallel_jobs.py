@@ -290,6 +290,40 @@ def sharded_inside_of_the_training_function(make):
         assert torch.equal(whole(ours.get_parameter(name)), whole(parameter)), name
 
 
+@job
+def sharded_inside_with_the_optimizer_put_over(make):
+    """A training function shards and puts the optimizer over: before and after a rebind, and carried on."""
+    ours, theirs = net(), net()
+    with rebind.bind(evaluator_of(material.train_on_shards, make), ours) as binding:
+        binding.train(max_steps=4)
+        binding.train(max_steps=2)
+        optimizer, scheduler = make(theirs)
+        for steps in (4, 2):
+            material.train_on_shards(theirs, optimizer, MSE, scheduler, steps)
+        assert isinstance(ours.fc1.weight, DTensor)
+        assert_same(tensors(ours), tensors(theirs))
+        assert_same_everywhere(ours)
+        assert_processes_learned_from_each_other(make, ours)
+
+        ours, theirs = pruned(ours), pruned(theirs)
+        binding.rebind(ours)
+        binding.train(max_steps=4)
+        score = binding.evaluate().score
+        optimizer, scheduler = make(theirs)
+        material.train_on_shards(theirs, optimizer, MSE, scheduler, 4)
+        assert_same(tensors(ours), tensors(theirs))
+        assert_same_everywhere(ours)
+        assert score == material.loss_of(theirs)
+
+        ours = _sharded_copy(ours)
+        binding.rebind(ours, state="carry")
+        assert len(binding.report.carried) == 6
+        binding.train(max_steps=3)
+    material.train_on_shards(theirs, optimizer, MSE, scheduler, 3)
+    assert_same(tensors(ours), tensors(theirs))
+    assert_same_everywhere(ours)
+
+
 def assert_processes_learned_from_each_other(make, model):
     """So that what is compared could differ: a process alone comes to other weights."""
     alone = net()
@@ -331,7 +365,7 @@ def _sliced_by_hand(make, model, optimizer, scheduler, then=material.as_it_is):
 
 
 def _sharded_copy(model):
-    copied = net()
+    copied = material.Net(len(model.fc1.weight))
     copied.load_state_dict({name: whole(value) for name, value in model.state_dict().items()})
     return sharded(copied)
 

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 import rebind
@@ -99,6 +100,17 @@ def train_data_parallel_for_ever(model, optimizers, criterion, lr_schedulers=Non
 def train_and_shard(model, optimizers, criterion, lr_schedulers=None, max_steps=None):
     """Shards too late: the optimizers that it was given have the parameters from before."""
     loop(sharded(model), optimizers, criterion, lr_schedulers, max_steps)
+
+
+def train_on_shards(model, optimizers, criterion, lr_schedulers=None, max_steps=None):
+    """Shards in time, and lets the optimizer go over to the shards."""
+    if not any(isinstance(parameter, DTensor) for parameter in model.parameters()):
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        groups = [[names[parameter] for parameter in group["params"]] for group in optimizers.param_groups]
+        sharded(model)
+        for group, own in zip(optimizers.param_groups, groups, strict=True):
+            group["params"] = [model.get_parameter(name) for name in own]
+    loop(model, optimizers, criterion, lr_schedulers, max_steps)
 
 
 def sharded(model):

@@ -44,6 +44,7 @@ JOBS = (
     "sharded_before_it_is_bound",
     "sharded_with_sliced_state",
     "sharded_inside_of_the_training_function",
+    "sharded_inside_with_the_optimizer_put_over",
 )
 FURTHER_JOBS = (
     "data_parallel_with_sliced_state",

@@ -87,6 +87,29 @@ def test_learned_ranges_through_a_binding_are_those_of_a_loop_by_hand():
     assert score == accuracy(theirs) > 0.85
 
 
+def qat(binding):
+    binding.train(max_steps=20)
+    torchao_qat.learned_ranges(binding)
+    return binding.evaluate()
+
+
+def test_a_quantized_network_comes_out_of_a_worker_and_off_a_disk(tmp_path):
+    """Its state has tensors of integers; a new network that it is loaded into gives the same score."""
+    evaluator = make_evaluator(torchao_qat.network())
+    trial = rebind.Trial(model=torchao_qat.network, task=qat, name="quantized")
+    pool = rebind.LocalPool(workers=1)
+    with pool, rebind.run_trials(evaluator, [trial], pool, state_dicts=True) as results:
+        (result,) = results
+    assert result.error is None
+    torch.save(result.state_dict, tmp_path / "quantized.pt")
+    for state in (result.state_dict, torch.load(tmp_path / "quantized.pt")):
+        network = torchao_qat.network()
+        network.load_state_dict(state, assign=True)
+        assert hasattr(network[1].weight, "qdata")
+        with rebind.bind(evaluator, network) as binding:
+            assert binding.evaluate().score == result.score
+
+
 def test_scales_that_have_not_joined_do_not_learn():
     """Which is why they have to."""
     (model, _), _ = twins(torchao_qat.network)

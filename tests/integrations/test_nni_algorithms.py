@@ -9,6 +9,7 @@ from nni_algorithms import ALGORITHMS, CONVOLUTIONS, quantization
 from nni_material import KINDS, Net, nni_evaluator, train, train_as_a_trainer_seeds
 from nni_witnesses import WITNESSES
 
+import rebind
 from rebind.runtime.integrations.nni import as_nni
 
 pytestmark = pytest.mark.integrations
@@ -72,7 +73,7 @@ def test_an_algorithm_does_the_same_as_with_nnis_own_evaluator(name, kind):
     before = own.fields()
     by_trainer = kind == "TransformersEvaluator"
     expected, state = by_nni_alone(name, train_as_a_trainer_seeds if by_trainer else train)
-    # The second run has another model, and goes through a pickle.
+    # The second run has another model, and an evaluator out of a file and through a pickle.
     for _ in range(2):
         modes = {name: module.training for name, module in model.named_modules()}
         compressor, result, reached = run(name, model, evaluator)
@@ -85,7 +86,8 @@ def test_an_algorithm_does_the_same_as_with_nnis_own_evaluator(name, kind):
         assert evaluator.get_all_hooks() == []
         compressor.unwrap_model()
         assert set(dict(model.named_parameters())) == set(dict(module().named_parameters()))
-        model, evaluator = module(), pickle.loads(pickle.dumps(evaluator))
+        from_file = rebind.loads(rebind.dumps(own), trusted=True)
+        model, evaluator = module(), pickle.loads(pickle.dumps(as_nni(from_file)))
     assert evaluator.evaluator == own
     assert own.fields() == before
 
@@ -106,3 +108,49 @@ def test_two_compressors_one_after_the_other_share_an_evaluator_and_a_model(kind
         results.append((pruner.get_masks(), state_of(model)))
     assert same(*results)
     assert float(results[1][0]["conv2"]["weight"].mean()) == 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_quantized_model_is_pruned_by_a_compressor_that_takes_it_over(kind):
+    """The other way round: quantizers train on while scores are taken, and after the masks are there."""
+    from nni.compression.pruning import TaylorPruner
+    from nni.compression.quantization import QATQuantizer
+
+    results = []
+    training = train_as_a_trainer_seeds if kind == "TransformersEvaluator" else train
+    for make_model, make in (
+        (Net, lambda model: nni_evaluator(model, training)),
+        (KINDS[kind][0], lambda model: as_nni(KINDS[kind][1](model))),
+    ):
+        model = make_model()
+        quantizer = QATQuantizer(model, quantization("_input_", "weight"), make(model))
+        pruner = TaylorPruner.from_compressor(quantizer, CONVOLUTIONS, training_steps=6)
+        _, masks = pruner.compress(8, None)
+        results.append((masks, state_of(model)))
+    assert same(*results)
+    assert float(results[1][0]["conv2"]["weight"].mean()) == 0.5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unwrapped_model_is_the_users_own_and_is_compressed_and_trained_again(kind):
+    """A pruner, a quantizer and a binding on one evaluator, one after the other: each finds it whole."""
+    results = []
+    training = train_as_a_trainer_seeds if kind == "TransformersEvaluator" else train
+    for make_model, make in (
+        (Net, lambda model: nni_evaluator(model, training)),
+        (KINDS[kind][0], lambda model: as_nni(KINDS[kind][1](model))),
+    ):
+        model = make_model()
+        evaluator = make(model)
+        for name in ("TaylorPruner", "LsqQuantizer"):
+            if not results:
+                evaluator = make(model)  # NNI's own serves one compressor
+            compressor, _ = ALGORITHMS[name](model, evaluator)
+            compressor.unwrap_model()
+            assert set(dict(model.named_parameters())) == set(dict(make_model().named_parameters()))
+        results.append(state_of(model))
+    assert same(*results)
+    with rebind.bind(evaluator.evaluator, model) as binding:
+        assert not binding.report.new
+        binding.train(max_steps=2)
+        assert binding.steps == 2

@@ -1,11 +1,12 @@
 """A score by `Trainer.test` or `Trainer.validate`, and an example input out of the data."""
 
+import copy
 from typing import ClassVar, NamedTuple
 
 import pytest
 import pytorch_lightning as pl
 import torch
-from lightning_material import Data, Net, TestedData, TestedNet, data_set, evaluator_of, mse, net
+from lightning_material import QUIET, Data, Net, TestedData, TestedNet, data_set, evaluator_of, mse, net
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -44,6 +45,20 @@ def test_a_module_and_a_data_module_with_a_test_are_tested():
 @pytest.mark.parametrize(("kind", "data"), [(Net, TestedData), (TestedNet, Data)])
 def test_without_a_test_step_or_test_data_the_validation_counts(kind, data):
     assert evaluated(net(kind=kind), data=data).score < 0
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_an_evaluation_in_another_precision_leaves_the_weights_as_they_were(precision):
+    """The score is that of the user's own Trainer, which casts the module for good."""
+    model, own = net(), net()
+    state = copy.deepcopy(model.state_dict())
+    trainer = pl.Trainer(**QUIET, precision=precision, logger=False)
+    expected = trainer.validate(own, Data(), verbose=False)[0]["default"]
+    assert own.dtype is own.fc1.weight.dtype is not torch.float32
+    with assert_pristine(model), bind(evaluator_of(precision=precision), model) as binding:
+        assert binding.evaluate().score == expected
+    assert model.dtype is torch.float32
+    assert [name for name, value in model.state_dict().items() if not torch.equal(state[name], value)] == []
 
 
 class TwoLoaders(Data):

@@ -139,6 +139,48 @@ def test_an_evaluation_leaves_modes_weights_and_generators_as_they_are(prepare, 
     assert [name for name, value in model.state_dict().items() if not torch.equal(state[name], value)] == []
 
 
+HALVES = {"bf16_full_eval": torch.bfloat16, "fp16_full_eval": torch.float16}
+
+
+def classifier():
+    """Takes words, which stay whole numbers in any precision; with a buffer that does not."""
+    model = material.bert()
+    model.config.problem_type = "single_label_classification"  # its own forward notes it at the first batch
+    model.register_buffer("third", torch.full((2,), 1 / 3))
+    return model
+
+
+def halved(option):
+    options = {option: True, "metric_for_best_model": "loss", "max_grad_norm": 0.5}
+    data = {"data": material.Tokens(), "held_out": material.Tokens(4)}
+    return material.evaluator_of("optimizer", model=classifier(), **data, **options)
+
+
+@pytest.mark.parametrize("option", HALVES)
+def test_an_evaluation_in_half_precision_leaves_the_weights_whole(option):
+    """The score is that of the user's own Trainer, which rounds the model's weights for good."""
+    model = classifier()
+    state, own = copy.deepcopy(model.state_dict()), copy.deepcopy(model)
+    options = material.arguments(**{option: True})
+    loss = material.Trainer(own, options, eval_dataset=material.Tokens(4)).evaluate()["eval_loss"]
+    assert {parameter.dtype for parameter in own.parameters()} == {HALVES[option]}
+    with assert_pristine(model), bind(halved(option), model) as binding:
+        assert binding.evaluate().score == -loss
+    assert [name for name, value in model.state_dict().items() if not torch.equal(state[name], value)] == []
+
+
+@pytest.mark.parametrize("option", HALVES)
+def test_an_evaluation_in_half_precision_in_the_midst_changes_nothing_of_the_training(option):
+    """Neither weights nor the gradients that are ready."""
+    model = classifier()
+    expected, _ = material.by_own_trainer(model, "optimizer", data=material.Tokens(), max_grad_norm=0.5)
+    with bind(halved(option), model) as binding:
+        binding.before_step(binding.evaluate)
+        binding.after_step(binding.evaluate)
+        binding.train()
+    material.assert_same(model, expected)
+
+
 def sampled(evaluator, model):
     with bind(evaluator, model) as binding:
         generator = torch.get_rng_state()

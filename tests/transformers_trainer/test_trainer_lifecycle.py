@@ -156,6 +156,43 @@ def test_nothing_stays_on_a_model_of_transformers(options, fails):
         material.assert_same(model, expected)
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch's own parts, which it imports when it compiles
+def test_nothing_of_torchs_compiler_stays_on_a_model():
+    """Which marks what it compiles; it trained as by hand."""
+    options = {"torch_compile": True, "torch_compile_backend": "eager"}
+    model = material.net(seed=3)
+    expected, _ = material.by_own_trainer(model, "optimizer", **options)
+    with assert_pristine(model), bind(material.evaluator_of("optimizer", **options), model) as binding:
+        binding.train()
+    material.assert_same(model, expected)
+
+
+@pytest.mark.parametrize("place", ["loss", "before", "model"])
+def test_an_interruption_leaves_the_model_as_it_was_and_the_binding_trains_on(place):
+    """A KeyboardInterrupt at any place, with mixed precision and an evaluation after each step."""
+    options = {"bf16": True, "eval_strategy": "steps", "eval_steps": 1, "gradient_accumulation_steps": 2}
+    model, evaluator = material.net(seed=3), material.evaluator_of("optimizer", **options)
+    written = rebind.dumps(evaluator)
+
+    def interrupt(*_):
+        if binding.steps == 2:
+            raise KeyboardInterrupt
+
+    with assert_pristine(model), bind(evaluator, model) as binding:
+        put = {
+            "loss": lambda: binding.patch_loss(lambda loss: interrupt() or loss),
+            "before": lambda: binding.before_step(interrupt),
+            "model": lambda: binding.forward_hook("fc2", interrupt),
+        }
+        with put[place](), pytest.raises(KeyboardInterrupt):
+            binding.train()
+        assert binding.steps == 2
+        assert "forward" not in vars(model)
+        binding.train(max_steps=2)
+        assert binding.steps == 4
+    assert rebind.dumps(evaluator) == written
+
+
 def test_checkpoints_are_written_only_where_they_are_asked_for(tmp_path):
     """The default of transformers would write one at the end of each training."""
     quiet = {name: value for name, value in material.QUIET.items() if name != "save_strategy"}
