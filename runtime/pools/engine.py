@@ -68,8 +68,9 @@ class EnginePool(Pool):
     def cancel(self, job_id: int) -> None:
         """Kill a job where it runs, or take it back."""
         if job_id in self._jobs:
-            self._recall(job_id)
+            # Before the engine can tell that it has lost the job, which it does from a thread of its own.
             self._arrivals.put((self._run, job_id, Fate.CANCELLED.value))
+            self._recall(job_id)
 
     def _begin(self, briefing: Briefing, expected: int) -> None:
         self._name = self._name or uuid.uuid4().hex

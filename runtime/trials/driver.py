@@ -76,6 +76,7 @@ class Driver:
         self._terms = terms
         self._leases = leases
         self._attempts: dict[int, _Attempt] = {}
+        self._unwanted: set[str] = set()
         self._ids = count()
 
     @property
@@ -105,6 +106,7 @@ class Driver:
             return
         unwanted = set(self._terms.cancelled)
         self._terms.cancelled.difference_update(unwanted)
+        self._unwanted |= unwanted
         for attempt in list(self._attempts.values()):
             if attempt.name in unwanted:
                 self._pool.cancel(attempt.job.id)
@@ -135,6 +137,9 @@ class Driver:
 
     def _settle(self, outcome: Outcome) -> TrialResult | None:
         attempt = self._attempts.pop(outcome.job_id)
+        if outcome.fate is Fate.DIED and attempt.name in self._unwanted:
+            # It died just before the pool was told to end it, and is not begun again.
+            outcome = replace(outcome, fate=Fate.CANCELLED)
         if outcome.fate is Fate.DIED and attempt.number <= self._terms.retries:
             again = replace(attempt.job, id=next(self._ids))
             self._submit(replace(attempt, job=again, number=attempt.number + 1))

@@ -1,0 +1,68 @@
+"""A job that is cancelled at the moment at which it is lost: it is cancelled, and not begun again."""
+
+from __future__ import annotations
+
+import pytest
+from trial_material import Net, make_evaluator
+
+import rebind
+from rebind.runtime.pools import Briefing, Fate, Job
+from rebind.runtime.pools.engine import EnginePool
+
+
+class LosesJobs(EnginePool):
+    """An engine that never does a job, and tells of the loss of one before it is asked to end it.
+
+    Args:
+        told: Whether the pool is told of the cancellation at all, or only of the loss.
+    """
+
+    slots = 2
+
+    def __init__(self, told=True):
+        super().__init__(threads=1, env=None, path=())
+        self._told = told
+        self.when_begun = lambda: None
+
+    def cancel(self, job_id):
+        if self._told:
+            super().cancel(job_id)
+        else:
+            self._recall(job_id)
+
+    def _send(self, job, files):
+        self.when_begun()
+
+    def _recall(self, job_id):
+        self._came(self._run, job_id, "was lost by the engine")
+
+    def _open(self, expected):
+        pass
+
+    def _put(self, content):
+        return content
+
+    def _let_go(self, name):
+        pass
+
+
+def test_a_pool_tells_of_the_cancellation_and_not_of_the_loss_that_it_causes():
+    """Engines tell of a killed worker from threads of their own, at any moment."""
+    pool = LosesJobs()
+    pool.start(Briefing("pool_jobs:echo"))
+    pool.submit(Job(0, b""))
+    pool.cancel(0)
+    assert pool.next_outcome(0).fate is Fate.CANCELLED
+    assert pool.next_outcome(0) is None
+    pool.stop()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_trial_that_is_no_longer_wanted_is_not_begun_again(told):
+    """Whichever of the two is told first."""
+    pool = LosesJobs(told)
+    results = rebind.run_trials(make_evaluator(), [rebind.Trial(model=Net, name="one")], pool, retries=5)
+    pool.when_begun = lambda: results.cancel("one")
+    (result,) = results
+    assert type(result.error) is rebind.TrialCancelledError
+    assert result.attempts == 1
