@@ -51,13 +51,20 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Tell this worker that the run is over: it lets go of what it has opened for it."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Hand this outcome to whoever waits for it."""
 
     outcome: Outcome
 
 
-Action: TypeAlias = Start | Brief | Send | Kill | Report
+Action: TypeAlias = Start | Brief | Send | Kill | Rest | Report
 
 
 class _State(Enum):
@@ -220,7 +227,7 @@ class Dispatcher:
         busy = [number for number, w in self._workers.items() if w.state is _State.BUSY]
         for number in busy:
             del self._workers[number]
-        return [Kill(number) for number in busy]
+        return [*map(Kill, busy), *map(Rest, self._workers)]
 
     def _assign(self, now: float) -> list[Action]:
         """Give jobs to idle workers, and hire where jobs are left."""

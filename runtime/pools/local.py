@@ -9,7 +9,7 @@ import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from .dispatch import Action, Brief, Dispatcher, Kill, Report, Send, Start
+from .dispatch import Action, Brief, Dispatcher, Kill, Report, Rest, Send, Start
 from .frames import Frame
 from .pool import Fate, Outcome, Pool
 from .process import Surroundings, WorkerProcess
@@ -217,6 +217,8 @@ class _Crew:
                 case Send(number, job):
                     header: dict[str, Any] = {"kind": "job", "id": job.id, "files": dict(job.files)}
                     self._tell(number, Frame(header, job.payload))
+                case Rest(number):
+                    self._tell(number, Frame({"kind": "rest"}))
                 case Kill(number):
                     self._bury(number)
 

@@ -59,6 +59,8 @@ def _serve(sock: socket.socket) -> None:
                 send(sock, _failure("broken", frame.header["run"], error))
                 return
             send(sock, Frame({"kind": "ready", "id": frame.header["run"]}))
+        elif frame.header["kind"] == "rest":
+            handler = None  # and the memory of the run's files with it
         elif handler is not None:
             began = time.perf_counter()
             send(sock, _answer(handler, frame))

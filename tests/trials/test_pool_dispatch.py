@@ -4,7 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rebind.runtime.pools.dispatch import Brief, Dispatcher, Kill, Report, Send, Start
+from rebind.runtime.pools.dispatch import Brief, Dispatcher, Kill, Report, Rest, Send, Start
 from rebind.runtime.pools.pool import Fate, Job
 
 
@@ -90,13 +90,13 @@ def test_being_killed_while_starting_is_no_reason_to_give_up_soon():
 
 
 def test_a_new_run_briefs_the_idle_and_a_dropped_run_kills_the_busy():
-    """Warm workers are told about the new run; an abandoned job does not go on in secret."""
+    """Warm workers are told about the new run, and of its end; an abandoned job does not go on in secret."""
     dispatcher = Dispatcher(slots=2)
     dispatcher.begin(expected=2)
     dispatcher.submitted(Job(0, b""), now=0)
     dispatcher.ready(0, 100, now=0)
     dispatcher.ready(1, 101, now=0)
-    assert dispatcher.dropped() == [Kill(0)]
+    assert dispatcher.dropped() == [Kill(0), Rest(1)]
     assert dispatcher.begin(expected=1) == [Brief(1)]
     assert dispatcher.answered(0, 0, now=1) == []
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -289,6 +290,29 @@ def test_an_evaluator_that_cannot_be_written_ends_the_run():
     with pytest.raises(NotSerializableError, match="not this one"):
         next(rebind.run_trials(Unwritable(), [rebind.Trial(model=Net)], pool))
     assert not pool.process_ids
+
+
+def maps_a_file_of_a_run(process):
+    return "/rebind-" in Path(f"/proc/{process}/maps").read_text()
+
+
+def test_warm_workers_give_the_memory_of_a_run_back_when_it_ends():
+    """The evaluator's file is freed once nobody has it mapped: an idle pool holds nothing of it."""
+    evaluator = make_evaluator(dummy_input=torch.zeros(1 << 20))
+    trials = [rebind.Trial(model=Net, name=name) for name in "abc"]
+    with rebind.LocalPool(workers=2) as pool:
+        results = rebind.run_trials(evaluator, trials, pool)
+        worker = next(results).process_id
+        assert maps_a_file_of_a_run(worker)
+        results.wait()
+        pause = threading.Event()
+        for _ in range(500):
+            if not any(map(maps_a_file_of_a_run, pool.process_ids)):
+                break
+            pause.wait(0.02)
+        assert not any(map(maps_a_file_of_a_run, pool.process_ids))
+        again = rebind.run_trials(evaluator, trials, pool).wait()
+        assert not again.failed
 
 
 def test_a_second_run_on_a_busy_pool_is_refused(evaluator):
