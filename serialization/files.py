@@ -59,7 +59,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-                os.replace(name, target)  # noqa: PTH105
+                os.replace(name, target)  # noqa: PTH105 - paths are strings here
             else:
                 replace(name, target)
         if durable:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -28,9 +29,10 @@ def replace(name: str, target: str) -> None:
         OSError: It cannot be done. `target` is untouched.
     """
     if _is_file(target) and _trade_places(name, target):
-        os.unlink(name)  # noqa: PTH108 - the old file
+        with suppress(OSError):  # the new one has its name whatever becomes of the old one
+            os.unlink(name)  # noqa: PTH108 - paths are strings here
     else:
-        os.replace(name, target)  # noqa: PTH105
+        os.replace(name, target)  # noqa: PTH105 - likewise
 
 
 def _is_file(path: str) -> bool:

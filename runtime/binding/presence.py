@@ -49,16 +49,16 @@ class Presence:
             return
         present = set(map(id, self._model.parameters()))
         has = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        lost = sum(id(parameter) in has and id(parameter) not in present for parameter in held)
+        replaced = [id(parameter) for parameter in held if id(parameter) not in present]
         kind = type(optimizer).__name__
-        if lost == len(held):
+        if len(replaced) == len(held) and has.isdisjoint(present):
             raise TrainingError(
-                f"training_func replaced all {lost} parameters of the model that this {kind} has, so its "
-                "steps would change nothing (fully_shard does that, and weight_norm); do it to the model "
+                f"training_func replaced all {len(held)} parameters of the model that this {kind} has, so "
+                "its steps would change nothing (fully_shard does that, and weight_norm); do it to the model "
                 "first, and bind what it has become: its optimizers are then built on the new parameters; or "
                 "let training_func put the new ones into the param_groups"
             )
-        if lost:
+        if lost := len(has.intersection(replaced)):
             _log.warning(
                 "training_func replaced %d of the %d parameters of the model that this %s has, and the new "
                 "ones do not train; do it to the model first, and bind what it has become",

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 def show(what: RenderableType, stream: TextIO | None = None) -> None:
     """Write something to a stream, by default standard output, with colour if that is a terminal.
 
-    `NO_COLOR` in the environment, unless it is empty, and a dumb terminal take the colours away.
+    `NO_COLOR` in the environment, unless it is empty, and a dumb terminal take the colours away;
+    `FORCE_COLOR` gives them to a pipe as well.
 
     Args:
         what: A text, which is never wrapped, or a table, which a terminal's width limits.
@@ -45,7 +46,7 @@ def show_text(text: str, styles: Mapping[str, str], stream: TextIO | None = None
     """Write a text whose parts have a style each.
 
     Args:
-        text: What to write, without terminal codes of its own.
+        text: What to write, without terminal codes or control characters of its own but line ends.
         styles: Rich's name of a style, by the regular expression of what has it.
         stream: Where to; standard output, if not given.
     """

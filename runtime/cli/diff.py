@@ -73,8 +73,8 @@ def _painted(path: str, first: str, second: str) -> Text:
     from rich.text import Text
 
     parts = ((path, "bold"), ": ", (first, "red"), " -> ", (second, "green"))
-    shown = ((part, "") if isinstance(part, str) else part for part in parts)
-    return Text.assemble(*((printable(text), style) for text, style in shown))
+    pieces = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((printable(text), style) for text, style in pieces))
 
 
 def _line(value: Any) -> str:

@@ -43,6 +43,7 @@ class EnginePool(Pool):
         self._briefing: Briefing | None = None
         self._jobs: dict[int, tuple[str, Job]] = {}
         self._sent_files: dict[str, Any] = {}
+        self._recalled: set[int] = set()
         self._arrivals: queue.SimpleQueue[tuple[str, int, BytesLike | str]] = queue.SimpleQueue()
 
     def submit(self, job: Job) -> None:
@@ -70,6 +71,7 @@ class EnginePool(Pool):
         if job_id in self._jobs:
             # Before the engine can tell that it has lost the job, which it does from a thread of its own.
             self._arrivals.put((self._run, job_id, Fate.CANCELLED.value))
+            self._recalled.add(job_id)
             self._recall(job_id)
 
     def _begin(self, briefing: Briefing, expected: int) -> None:
@@ -83,6 +85,7 @@ class EnginePool(Pool):
             self._recall(job_id)
         self._jobs.clear()
         self._sent_files.clear()
+        self._recalled.clear()
         self._run = ""
 
     def close(self) -> None:
@@ -100,9 +103,12 @@ class EnginePool(Pool):
         _, job = self._jobs[job_id]
         if isinstance(answer, str):
             del self._jobs[job_id]
+            self._recalled.discard(job_id)
             fate = Fate.CANCELLED if answer == Fate.CANCELLED.value else Fate.DIED
             return Outcome(job_id, fate, detail="" if fate is Fate.CANCELLED else answer)
         word, told, outcome = read_answer(answer)
+        if word == NEEDS and job_id in self._recalled:  # it asked for files just before
+            return None
         if word == NEEDS:
             self._send(job, self._files(job, told["digests"]))
             return None

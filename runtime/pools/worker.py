@@ -60,7 +60,8 @@ def _serve(sock: socket.socket) -> None:
                 return
             send(sock, Frame({"kind": "ready", "id": frame.header["run"]}))
         elif frame.header["kind"] == "rest":
-            handler = None  # and the memory of the run's files with it
+            handler = None
+            gc.collect()  # models and optimizers are cycles, and hold the memory of the run's files
         elif handler is not None:
             began = time.perf_counter()
             send(sock, _answer(handler, frame))

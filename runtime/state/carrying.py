@@ -171,7 +171,7 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
                 tensor = new.parameters[new_name]
                 origins.setdefault(id(tensor), set()).add(id(parameter))
                 # Halves that were tied are told apart by their own names.
-                known_as = (new_name, name) if len(after) > 1 else (name, new_name, old_name)
+                known_as = (new_name, old_name, name) if len(after) > 1 else (name, new_name, old_name)
                 pairs.append((parameter, Successor(new_name, known_as, tensor)))
     found: dict[int, list[Successor]] = {}
     for old_parameter, successor in pairs:
@@ -179,9 +179,11 @@ def _successors(old: Match, new: Match) -> dict[int, list[Successor]]:
         alone = len(origins[id(successor.tensor)]) == 1
         if alone and not any(other.tensor is successor.tensor for other in followers):
             followers.append(successor)
+    recorded = set(map(id, old.parameters.values()))
     for name, tensor in Inventory(old.inventory.model).parameters.items():
         former = old.parameters.get(name)
-        if former is not None and former is not tensor and id(former) in found:
+        # What was recorded under another name has only slid into the place of one that is gone.
+        if former is not None and id(tensor) not in recorded and id(former) in found:
             found.setdefault(id(tensor), found[id(former)])
     return found
 

@@ -137,7 +137,7 @@ class Driver:
 
     def _settle(self, outcome: Outcome) -> TrialResult | None:
         attempt = self._attempts.pop(outcome.job_id)
-        if outcome.fate is Fate.DIED and attempt.name in self._unwanted:
+        if outcome.fate is Fate.DIED and attempt.name in self._unwanted | self._terms.cancelled:
             # It died just before the pool was told to end it, and is not begun again.
             outcome = replace(outcome, fate=Fate.CANCELLED)
         if outcome.fate is Fate.DIED and attempt.number <= self._terms.retries:

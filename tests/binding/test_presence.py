@@ -88,3 +88,73 @@ def test_a_part_that_was_replaced_is_told_of(caplog):
     assert caplog.text.count("replaced 1 of the 6 parameters") == 1
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert changed == set(before) - {"fc1.weight"}
+
+
+def evaluator_with(surgery, after=lambda model, optimizer: None):
+    """Of a training function that operates on model and optimizer, and does something after each step."""
+
+    def train(model, optimizers, criterion, max_steps=None):
+        surgery(model, optimizers.param_groups[0])
+        for _ in range(max_steps):
+            optimizers.zero_grad()
+            criterion(model(X), Y).backward()
+            optimizers.step()
+            after(model, optimizers.param_groups[0])
+
+    recorded = nn.Linear(4, 2, bias=False)
+    optimizer = trace(torch.optim.SGD)(recorded.parameters(), lr=0.1)
+    return TorchEvaluator(train, optimizer, nn.functional.mse_loss)
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        lambda group: [],
+        lambda group: [nn.Parameter(torch.zeros(1))],
+        lambda group: [p.detach().clone().requires_grad_() for p in group["params"]],
+    ],
+    ids=["nothing", "another one", "copies"],
+)
+def test_other_parameters_in_the_groups_do_not_make_up_for_those_of_the_model(left):
+    """Its steps would change nothing of the model either."""
+
+    def surgery(model, group):
+        replace(model)
+        group["params"] = left(group)
+
+    with bind(evaluator_with(surgery), nn.Linear(4, 2, bias=False)) as binding:
+        with pytest.raises(TrainingError, match="replaced all 1 parameters"):
+            binding.train(max_steps=2)
+
+
+def test_a_function_that_puts_its_optimizer_over_trains(caplog):
+    """The new parameters are the model's, and in the groups."""
+
+    def surgery(model, group):
+        replace(model)
+        group["params"] = list(model.parameters())
+
+    model = nn.Linear(4, 2, bias=False)
+    before = model.weight.detach().clone()
+    with bind(evaluator_with(surgery), model) as binding:
+        binding.train(max_steps=2)
+    assert not torch.equal(model.weight, before)
+    assert caplog.text == ""
+
+
+def test_an_optimizer_over_master_copies_trains(caplog):
+    """The model keeps its parameters, and gets the values of the copies after each step."""
+
+    def surgery(model, group):
+        group["params"] = [model.weight.detach().clone().requires_grad_()]
+        model.weight.register_hook(lambda gradient: setattr(group["params"][0], "grad", gradient))
+
+    def after(model, group):
+        model.weight.data.copy_(group["params"][0])
+
+    model = nn.Linear(4, 2, bias=False)
+    before = model.weight.detach().clone()
+    with bind(evaluator_with(surgery, after), model) as binding:
+        binding.train(max_steps=2)
+    assert not torch.equal(model.weight, before)
+    assert caplog.text == ""

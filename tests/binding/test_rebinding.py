@@ -9,7 +9,7 @@ import pytest
 import torch
 from binding_material import assert_equal_models, data, net, record, run, shipped
 from torch import nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrizations, parametrize, prune
 
 from rebind import BindError, MissingParametersError, TorchEvaluator, bind, trace
 
@@ -602,3 +602,53 @@ def test_parametrized_weights_keep_their_state():
     binding.rebind(model, state="carry")
     assert len(binding.report.carried) == 6
     run(model, binding.optimizers, [], nn.functional.mse_loss, 2)
+
+
+def momentum_of(binding):
+    state = binding.optimizers[0].state
+    return {name: state[p]["momentum_buffer"].clone() for name, p in binding.model.named_parameters()}
+
+
+def two_layers(hidden=4, norm=lambda layer: layer):
+    return nn.Sequential(norm(nn.Linear(4, hidden, bias=False)), nn.Linear(hidden, 4, bias=False))
+
+
+def with_momentum(model):
+    def train(model, optimizers, criterion, max_steps=None):
+        inputs = torch.ones(4, 4)
+        for _ in range(max_steps):
+            optimizers.zero_grad()
+            criterion(model(inputs), torch.zeros(4, 4)).backward()
+            optimizers.step()
+
+    optimizer = trace(torch.optim.SGD)(model.parameters(), lr=0.1, momentum=0.9)
+    return TorchEvaluator(train, optimizer, nn.functional.mse_loss, model=model)
+
+
+def test_a_parameter_that_slid_into_the_place_of_another_one_keeps_its_own_state():
+    """A layer was taken out: the one behind it now has its name, and is not taken for it."""
+    model = two_layers()
+    with bind(with_momentum(model), model, missing="ignore") as binding:
+        binding.train(max_steps=2)
+        first = momentum_of(binding)["0.weight"]
+        del model[0]
+        binding.rebind(nn.Sequential(nn.Linear(4, 4, bias=False)), state="carry")
+        assert torch.equal(momentum_of(binding)["0.weight"], first)
+        assert binding.report.missing == ("1.weight",)
+
+
+def test_what_was_kept_of_split_weights_may_be_told_by_their_names_before_surgery():
+    """The names of the model that was pruned, which is bound inside a wrapper after that."""
+    plain, old = two_layers(6), two_layers(6, parametrizations.weight_norm)
+    indices = [5, 1, 2]
+    with bind(with_momentum(plain), old) as binding:
+        binding.train(max_steps=2)
+        before = momentum_of(binding)
+        kept = {name: {p.shape.index(6): indices} for name, p in old.named_parameters()}
+        new = nn.DataParallel(two_layers(3, parametrizations.weight_norm))
+        binding.rebind(new, state="slice", kept=kept)
+        after = momentum_of(binding)
+    assert len(before) == 3
+    for name, momentum in before.items():
+        expected = momentum.index_select(momentum.shape.index(6), torch.tensor(indices))
+        assert torch.equal(after[f"module.{name}"], expected)

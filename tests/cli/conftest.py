@@ -18,6 +18,13 @@ class Ran(NamedTuple):
     err: str
 
 
+@pytest.fixture(autouse=True)
+def no_wish_for_colour(monkeypatch):
+    """Whatever the person or system that runs the tests likes to see."""
+    for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def rebind(capsys, monkeypatch):
     """Run a command in this process."""

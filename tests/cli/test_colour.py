@@ -20,7 +20,7 @@ CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Terminal:
-    """A pseudo-terminal: a stream to write to, and all that was written once it is closed."""
+    """A pseudo-terminal: a stream to write to, and all that was written once the `with` block is left."""
 
     def __init__(self):
         outer, inner = pty.openpty()
@@ -34,10 +34,16 @@ class Terminal:
             while piece := terminal.read(4096):  # Linux tells the end by an error
                 self._pieces.append(piece)
 
-    def close(self):
+    @property
+    def text(self):
+        return b"".join(self._pieces).decode().replace("\r\n", "\n")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.stream.close()
         self._reader.join()
-        return b"".join(self._pieces).decode().replace("\r\n", "\n")
 
 
 @pytest.fixture
@@ -45,17 +51,14 @@ def on_terminals(monkeypatch):
     """Run a command whose standard output and error are terminals of their own; give both as text."""
 
     def run(*arguments, **environment):
-        terminals = Terminal(), Terminal()
-        with monkeypatch.context() as patch:
-            for name in ("NO_COLOR", "FORCE_COLOR", "COLORTERM"):
-                patch.delenv(name, raising=False)
+        with Terminal() as output, Terminal() as errors, monkeypatch.context() as patch:
             for name, value in {"TERM": "xterm-256color", "COLUMNS": "100", **environment}.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "path", [*sys.path])
-            patch.setattr(sys, "stdout", terminals[0].stream)
-            patch.setattr(sys, "stderr", terminals[1].stream)
+            patch.setattr(sys, "stdout", output.stream)
+            patch.setattr(sys, "stderr", errors.stream)
             main([str(argument) for argument in arguments])
-        return [terminal.close() for terminal in terminals]
+        return [output.text, errors.text]
 
     return run
 
@@ -97,6 +100,13 @@ def test_a_terminal_has_the_same_words_in_colour(commands, name, rebind, on_term
     assert not [text for text in plain if CODE.search(text)]
 
 
+def test_a_pipe_has_colour_where_it_is_asked_for(commands, rebind, monkeypatch):
+    """As on systems that show the output of a build in a browser."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert CODE.search(rebind(*commands["inspect"]).out)
+
+
 def test_what_is_well_is_green_and_what_is_not_is_red(commands, on_terminals):
     """In words, too: the colour says nothing that the text does not."""
     tree, _ = on_terminals(*commands["inspect"])
@@ -111,17 +121,16 @@ def test_what_is_well_is_green_and_what_is_not_is_red(commands, on_terminals):
 
 def test_errors_of_a_piped_command_are_coloured_on_the_terminal_that_shows_them(commands):
     """Each stream is looked at by itself: `rebind inspect FILE > out` has a colourful error."""
-    terminal = Terminal()
-    clean = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
-    done = subprocess.run(
-        [sys.executable, "-m", "rebind", *map(str, commands["inspect a damaged file"])],
-        stdout=subprocess.PIPE,
-        stderr=terminal.stream,
-        env={**clean, "TERM": "xterm"},
-        text=True,
-        check=False,
-    )
-    errors = terminal.close()
+    with Terminal() as terminal:
+        done = subprocess.run(
+            [sys.executable, "-m", "rebind", *map(str, commands["inspect a damaged file"])],
+            stdout=subprocess.PIPE,
+            stderr=terminal.stream,
+            env={**os.environ, "TERM": "xterm"},
+            text=True,
+            check=False,
+        )
+    errors = terminal.text
     assert done.returncode == 3
     assert "problems" in done.stdout
     assert not CODE.search(done.stdout)

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
 
-_SUBNET = "10.213.77"
+# Of its own for each process that makes nodes; such addresses are for test networks on one machine.
+_SUBNET = f"10.213.{os.getpid() % 256}"
 HOST = f"{_SUBNET}.1"
 
 # The shared memory of a node is its own, and `/proc` tells of its own processes only: a path that the

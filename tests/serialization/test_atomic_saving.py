@@ -11,6 +11,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -126,6 +127,19 @@ def test_what_has_the_old_file_open_keeps_it(tmp_path, durable):
     pack_file(torch.ones(5000), path, kind="t", durable=durable)
     assert not old.any()
     assert unpack_file(path, trusted=True).all()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no call for it")
+def test_two_files_trade_places_on_a_memory_disk():
+    """Each has the other's name, and there are no more than two."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        one, other = Path(folder, "one"), Path(folder, "other")
+        one.write_text("first")
+        other.write_text("second")
+        assert renaming._trade_places(str(one), str(other))
+        assert (one.read_text(), other.read_text()) == ("second", "first")
+        renaming.replace(str(one), str(other))
+        assert [(each.name, each.read_text()) for each in Path(folder).iterdir()] == [("other", "second")]
 
 
 @pytest.mark.parametrize("lacking", ["system", "file system"])

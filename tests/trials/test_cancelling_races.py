@@ -8,6 +8,7 @@ from trial_material import Net, make_evaluator
 import rebind
 from rebind.runtime.pools import Briefing, Fate, Job
 from rebind.runtime.pools.engine import EnginePool
+from rebind.runtime.pools.host import NEEDS, _joined
 
 
 class LosesJobs(EnginePool):
@@ -55,6 +56,35 @@ def test_a_pool_tells_of_the_cancellation_and_not_of_the_loss_that_it_causes():
     assert pool.next_outcome(0).fate is Fate.CANCELLED
     assert pool.next_outcome(0) is None
     pool.stop()
+
+
+def test_a_cancelled_job_that_has_just_asked_for_files_is_not_sent_again():
+    """It would run on, wanted by nobody, beside as many as there are slots."""
+    pool = LosesJobs()
+    sent = []
+    pool.when_begun = lambda: sent.append("sent")
+    pool.start(Briefing("pool_jobs:echo"))
+    pool.submit(Job(0, b""))
+    pool._came(pool._run, 0, _joined({"word": NEEDS, "digests": []}))
+    pool.cancel(0)
+    assert pool.next_outcome(0).fate is Fate.CANCELLED
+    assert sent == ["sent"]
+    pool.stop()
+
+
+def test_a_trial_that_is_lost_and_then_cancelled_is_not_begun_again():
+    """Before the run has looked at either."""
+    pool = LosesJobs()
+    results = rebind.run_trials(make_evaluator(), [rebind.Trial(model=Net, name="one")], pool, retries=5)
+
+    def lose():
+        pool._came(pool._run, 0, "was lost by the engine")
+        results.cancel("one")
+
+    pool.when_begun = lose
+    (result,) = results
+    assert type(result.error) is rebind.TrialCancelledError
+    assert result.attempts == 1
 
 
 @pytest.mark.parametrize("told", [True, False])

@@ -293,26 +293,42 @@ def test_an_evaluator_that_cannot_be_written_ends_the_run():
 
 
 def maps_a_file_of_a_run(process):
-    return "/rebind-" in Path(f"/proc/{process}/maps").read_text()
+    return f"/rebind-{os.getpid()}-" in Path(f"/proc/{process}/maps").read_text()
+
+
+def in_steps(model, optimizers, criterion, lr_schedulers, max_steps=None):
+    material.train(model, optimizers, criterion, max_steps)
+    lr_schedulers.step()
 
 
 def test_warm_workers_give_the_memory_of_a_run_back_when_it_ends():
-    """The evaluator's file is freed once nobody has it mapped: an idle pool holds nothing of it."""
-    evaluator = make_evaluator(dummy_input=torch.zeros(1 << 20))
-    trials = [rebind.Trial(model=Net, name=name) for name in "abc"]
+    """The files of evaluator and model are freed once nobody has them mapped: an idle pool holds nothing."""
+    model = Net()
+    optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.1)
+    scheduler = rebind.trace(torch.optim.lr_scheduler.StepLR)(optimizer, 3)
+    evaluator = rebind.TorchEvaluator(
+        in_steps,
+        optimizer,
+        torch.nn.CrossEntropyLoss(),
+        scheduler,
+        dummy_input=torch.zeros(1 << 20),
+        evaluating_func=material.score,
+        model=model,
+    )
+    # One module for several trials goes to the workers in a file.
+    trials = [rebind.Trial(model=model, name=name, max_steps=2) for name in "abc"]
     with rebind.LocalPool(workers=2) as pool:
         results = rebind.run_trials(evaluator, trials, pool)
-        worker = next(results).process_id
-        assert maps_a_file_of_a_run(worker)
-        results.wait()
+        first = next(results)
+        assert maps_a_file_of_a_run(first.process_id)
+        assert not results.wait().failed
         pause = threading.Event()
         for _ in range(500):
             if not any(map(maps_a_file_of_a_run, pool.process_ids)):
                 break
             pause.wait(0.02)
         assert not any(map(maps_a_file_of_a_run, pool.process_ids))
-        again = rebind.run_trials(evaluator, trials, pool).wait()
-        assert not again.failed
+        assert not rebind.run_trials(evaluator, trials, pool).wait().failed
 
 
 def test_a_second_run_on_a_busy_pool_is_refused(evaluator):

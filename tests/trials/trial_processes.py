@@ -45,7 +45,8 @@ def left_files():
     """
     places = {Path("/dev/shm"), Path(tempfile.gettempdir())}
     found = {path for place in places if place.exists() for path in place.glob("rebind-*-*")}
-    return {path for path in found if _is_own_or_orphaned(int(path.name.split("-")[1]))}
+    makers = {path: path.name.split("-")[1] for path in found}
+    return {path for path, maker in makers.items() if maker.isdecimal() and _is_own_or_orphaned(int(maker))}
 
 
 def _is_own_or_orphaned(maker):
