@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import weakref
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from .engine import EnginePool
+from .engine import AGAIN, EnginePool
 from .host import release, work
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class DaskPool(EnginePool):
         self._workers = 2 if workers is None else workers
         self._own: _OwnCluster | None = None
         self._futures: dict[int, Any] = {}
+        self._sendings = count()
         self._guarded: Any = None
 
     @property
@@ -82,7 +84,8 @@ class DaskPool(EnginePool):
             self._assignment(job),
             list(files),
             *files.values(),
-            key=f"{_PREFIX}-{self._run}-{job.id}-{len(files)}",
+            # Never used before: Dask remembers what became of a key.
+            key=f"{_PREFIX}-{self._run}-{job.id}-{next(self._sendings)}",
             pure=False,
             retries=0,
         )
@@ -97,6 +100,10 @@ class DaskPool(EnginePool):
 
     def _put(self, content: bytes) -> Any:
         return self.client.scatter(content, hash=False)
+
+    def _is_held(self, reference: Any) -> bool:
+        # What was handed over may have lain on one worker only, and be lost with it.
+        return bool(reference.status == "finished")
 
     def _read(self, job_id: int, answer: Any) -> Any:
         self._futures.pop(job_id, None)
@@ -133,10 +140,11 @@ def _work(assignment: bytes, digests: Sequence[str], *contents: bytes) -> bytes:
 def _report(pool: weakref.ref[DaskPool], run: str, job_id: int, future: Any) -> None:
     """Runs in a thread of the client's when a job has ended."""
     owner = pool()
-    if owner is None or future.cancelled():
+    if owner is None:
         return
     try:
-        answer: Any = future.result()
+        # By the scheduler, which has lost what the job was sent with; the pool itself would not listen.
+        answer: Any = AGAIN if future.cancelled() else future.result()
     except Exception as error:  # noqa: BLE001 - whatever the engine has to say
         answer = f"was lost by Dask: {type(error).__name__}: {error}"
     owner._came(run, job_id, answer)

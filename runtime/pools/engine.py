@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from .pool import Briefing, BytesLike, Job
 
 
+AGAIN = "again"
+"""The word that a job has not begun, and is to be sent once more."""
+
+
 class EnginePool(Pool):
     """A pool whose workers belong to an engine; `host` says what happens in them.
 
@@ -101,16 +105,17 @@ class EnginePool(Pool):
 
     def _read(self, job_id: int, answer: BytesLike | str) -> Outcome | None:
         _, job = self._jobs[job_id]
+        if answer == AGAIN:
+            self._send_again(job, {})
+            return None
         if isinstance(answer, str):
             del self._jobs[job_id]
             self._recalled.discard(job_id)
             fate = Fate.CANCELLED if answer == Fate.CANCELLED.value else Fate.DIED
             return Outcome(job_id, fate, detail="" if fate is Fate.CANCELLED else answer)
         word, told, outcome = read_answer(answer)
-        if word == NEEDS and job_id in self._recalled:  # it asked for files just before
-            return None
         if word == NEEDS:
-            self._send(job, self._files(job, told["digests"]))
+            self._send_again(job, self._files(job, told["digests"]))
             return None
         del self._jobs[job_id]
         if word == BROKEN:
@@ -119,10 +124,14 @@ class EnginePool(Pool):
             raise WorkerDiedError(told["detail"])
         return outcome
 
+    def _send_again(self, job: Job, files: Mapping[str, Any]) -> None:
+        if job.id not in self._recalled:  # else the word that it is cancelled is on its way
+            self._send(job, files)
+
     def _files(self, job: Job, digests: Sequence[str]) -> dict[str, Any]:
-        """Files that a worker lacks, each handed to the engine once."""
+        """Files that a worker lacks, each handed to the engine once, unless the engine loses it."""
         for digest in digests:
-            if digest not in self._sent_files:
+            if digest not in self._sent_files or not self._is_held(self._sent_files[digest]):
                 self._sent_files[digest] = self._put(Path(job.files[digest]).read_bytes())
         return {digest: self._sent_files[digest] for digest in digests}
 
@@ -148,6 +157,10 @@ class EnginePool(Pool):
     @abstractmethod
     def _put(self, content: bytes) -> Any:
         """Hand a file's content to the engine, which takes it to the workers that ask for it."""
+
+    def _is_held(self, reference: Any) -> bool:  # noqa: ARG002
+        """Whether the engine still has what `_put` handed to it."""
+        return True
 
     @abstractmethod
     def _let_go(self, name: str) -> None:

@@ -22,7 +22,7 @@ def slowly(binding):
 
 @pytest.fixture
 def two_nodes(tmp_path):
-    """A scheduler, and a worker on each of two nodes: (client, the nodes' processes)."""
+    """A scheduler, and a worker on each of two nodes: (client, the nodes' processes by name)."""
     distributed = pytest.importorskip("distributed")
     with (
         nodes_in(tmp_path) as nodes,
@@ -31,7 +31,7 @@ def two_nodes(tmp_path):
     ):
         worker = ["-m", "distributed.cli.dask_worker", cluster.scheduler_address]
         worker += ["--nthreads", "1", "--no-dashboard", "--no-nanny"]
-        started = [nodes.start(name, *worker) for name in ("one", "two")]
+        started = {name: nodes.start(name, *worker) for name in ("one", "two")}
         client.wait_for_workers(2, timeout=60)
         if nodes.apart:
             hosts = {info["host"] for info in client.scheduler_info()["workers"].values()}
@@ -47,12 +47,12 @@ def test_all_trials_finish_when_a_node_is_lost_midway(two_nodes):
     found = {}
     for result in rebind.run_trials(make_evaluator(), trials, rebind.DaskPool(client), retries=2):
         found[result.name] = result
-        if nodes and {found[name].info["node"] for name in found} == {"one", "two"}:
-            lose(nodes.pop())
+        if len(found) == 1:
+            lose(nodes[result.info["node"]])
     assert sorted(found) == sorted(f"t{n}" for n in range(24))
     assert [result.error for result in found.values() if result.error] == []
     assert max(result.attempts for result in found.values()) <= 3
-    assert not nodes, "one was lost after both had worked"
+    assert {result.info["node"] for result in found.values()} == {"one", "two"}
 
 
 @pytest.mark.long

@@ -1,4 +1,4 @@
-"""A job that is cancelled at the moment at which it is lost: it is cancelled, and not begun again."""
+"""What an engine loses: cancelled jobs are not begun again, the others are, with their files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from trial_material import Net, make_evaluator
 
 import rebind
 from rebind.runtime.pools import Briefing, Fate, Job
-from rebind.runtime.pools.engine import EnginePool
+from rebind.runtime.pools.engine import AGAIN, EnginePool
 from rebind.runtime.pools.host import NEEDS, _joined
 
 
@@ -24,6 +24,8 @@ class LosesJobs(EnginePool):
         super().__init__(threads=1, env=None, path=())
         self._told = told
         self.when_begun = lambda: None
+        self.sent = []
+        self.held = []
 
     def cancel(self, job_id):
         if self._told:
@@ -32,6 +34,7 @@ class LosesJobs(EnginePool):
             self._recall(job_id)
 
     def _send(self, job, files):
+        self.sent.append((job.id, [*files.values()]))
         self.when_begun()
 
     def _recall(self, job_id):
@@ -41,7 +44,11 @@ class LosesJobs(EnginePool):
         pass
 
     def _put(self, content):
-        return content
+        self.held.append(content)
+        return len(self.held) - 1
+
+    def _is_held(self, reference):
+        return self.held[reference] is not None
 
     def _let_go(self, name):
         pass
@@ -61,14 +68,32 @@ def test_a_pool_tells_of_the_cancellation_and_not_of_the_loss_that_it_causes():
 def test_a_cancelled_job_that_has_just_asked_for_files_is_not_sent_again():
     """It would run on, wanted by nobody, beside as many as there are slots."""
     pool = LosesJobs()
-    sent = []
-    pool.when_begun = lambda: sent.append("sent")
     pool.start(Briefing("pool_jobs:echo"))
     pool.submit(Job(0, b""))
     pool._came(pool._run, 0, _joined({"word": NEEDS, "digests": []}))
     pool.cancel(0)
     assert pool.next_outcome(0).fate is Fate.CANCELLED
-    assert sent == ["sent"]
+    assert pool.sent == [(0, [])]
+    pool.stop()
+
+
+def test_what_the_engine_has_lost_before_it_began_is_sent_again(tmp_path):
+    """The job, with its files; what the engine still has of them is not handed over twice."""
+    path = tmp_path / "file"
+    path.write_bytes(b"content")
+    needs = _joined({"word": NEEDS, "digests": ["digest"]})
+    pool = LosesJobs()
+    pool.start(Briefing("pool_jobs:echo"))
+    for number in range(3):
+        pool.submit(Job(number, b"", {"digest": str(path)}))
+        pool._came(pool._run, number, needs)
+        assert pool.next_outcome(0) is None
+        if number == 1:
+            pool.held[0] = None
+    pool._came(pool._run, 2, AGAIN)
+    assert pool.next_outcome(0) is None
+    assert pool.sent == [(0, []), (0, [0]), (1, []), (1, [0]), (2, []), (2, [1]), (2, [])]
+    assert pool.held == [None, b"content"]
     pool.stop()
 
 
