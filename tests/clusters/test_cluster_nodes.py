@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -21,28 +22,38 @@ def slowly(binding):
 
 
 @pytest.fixture
-def two_nodes(tmp_path):
-    """A scheduler, and a worker on each of two nodes: (client, the nodes' processes by name)."""
+def cluster(tmp_path):
+    """A scheduler without workers: (client, what starts a worker on a new node of a name)."""
     distributed = pytest.importorskip("distributed")
     with (
         nodes_in(tmp_path) as nodes,
-        distributed.LocalCluster(host=nodes.host, **QUIET) as cluster,
-        distributed.Client(cluster) as client,
+        distributed.LocalCluster(host=nodes.host, **QUIET) as scheduler,
+        distributed.Client(scheduler) as client,
     ):
-        worker = ["-m", "distributed.cli.dask_worker", cluster.scheduler_address]
+        worker = ["-m", "distributed.cli.dask_worker", scheduler.scheduler_address]
         worker += ["--nthreads", "1", "--no-dashboard", "--no-nanny"]
-        started = {name: nodes.start(name, *worker) for name in ("one", "two")}
-        client.wait_for_workers(2, timeout=60)
-        if nodes.apart:
-            hosts = {info["host"] for info in client.scheduler_info()["workers"].values()}
-            assert len(hosts) == 2, "each node has an address of its own"
-        yield client, started
+
+        def hosts():
+            return {info["host"] for info in client.scheduler_info()["workers"].values()}
+
+        def start(name):
+            before, pause = hosts(), threading.Event()
+            node = nodes.start(name, *worker)
+            while nodes.apart and not hosts() - before:  # each node has an address of its own
+                assert node.poll() is None
+                pause.wait(0.05)
+            client.wait_for_workers(1, timeout=60)
+            return node
+
+        yield client, start
 
 
 @pytest.mark.long
-def test_all_trials_finish_when_a_node_is_lost_midway(two_nodes):
+def test_all_trials_finish_when_a_node_is_lost_midway(cluster):
     """What ran there is begun again on the other one, by the pool; its processes end with the node."""
-    client, nodes = two_nodes
+    client, start = cluster
+    nodes = {name: start(name) for name in ("one", "two")}
+    client.wait_for_workers(2, timeout=60)
     trials = [rebind.Trial(model=Net, name=f"t{n}", task=slowly) for n in range(24)]
     found = {}
     for result in rebind.run_trials(make_evaluator(), trials, rebind.DaskPool(client), retries=2):
@@ -53,6 +64,22 @@ def test_all_trials_finish_when_a_node_is_lost_midway(two_nodes):
     assert [result.error for result in found.values() if result.error] == []
     assert max(result.attempts for result in found.values()) <= 3
     assert {result.info["node"] for result in found.values()} == {"one", "two"}
+
+
+@pytest.mark.long
+def test_a_node_that_comes_late_gets_the_files_that_were_lost_with_the_first(cluster):
+    """They lay there alone: the engine cannot give them to anybody else."""
+    client, start = cluster
+    first = start("one")
+    trials = [rebind.Trial(model=Net, name=f"t{n}", task=slowly) for n in range(8)]
+    found = {}
+    for result in rebind.run_trials(make_evaluator(), trials, rebind.DaskPool(client), retries=2):
+        found[result.name] = result
+        if len(found) == 1:
+            lose(first)
+            start("two")
+    assert [result.error for result in found.values() if result.error] == []
+    assert [result.info["node"] for result in found.values()].count("two") >= 6
 
 
 @pytest.mark.long
