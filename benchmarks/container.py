@@ -49,23 +49,16 @@ def _ratio(family: str, setting: str, theirs: str, says: str, limit: float) -> P
     return Promise(says=says, of=of, to=to, limit=limit)
 
 
-_TAKES = f"saving {_LARGEST} takes at most 1.15 times as long as safetensors"
-_SMALLER = ("1 KiB", "1 MiB", "100 MiB")
+def _saving(family: str, size: str, how: str) -> Promise:
+    says = f"saving {size} takes at most 1.15 times as long as safetensors, {how}"
+    return _ratio(family, size, "safetensors", says, 1.15)
+
+
 PEERS = ("safetensors",)
 PROMISES = (
-    *(
-        _ratio(
-            _SAVE,
-            size,
-            "safetensors",
-            f"saving {size} takes at most 1.15 times as long as safetensors, without fsync",
-            1.15,
-        )
-        for size in _SMALLER
-    ),
-    _ratio(_SAVE, _LARGEST, "safetensors", f"{_TAKES}, without fsync", 1.15),
-    _ratio(_ON_DISK, _LARGEST, "safetensors", f"{_TAKES}, with fsync and rename", 1.15),
-    _ratio(_ON_MEMORY_DISK, _LARGEST, "safetensors", f"{_TAKES}, on a memory disk", 1.15),
+    *(_saving(_SAVE, size, "without fsync") for size in ("1 KiB", "1 MiB", "100 MiB", _LARGEST)),
+    _saving(_ON_DISK, _LARGEST, "with fsync and rename"),
+    _saving(_ON_MEMORY_DISK, _LARGEST, "on a memory disk"),
     _ratio(
         "load",
         _LARGEST,
