@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from datetime import timedelta
@@ -384,6 +385,9 @@ def main(name, optimizer, rank, store):
     dist.barrier()
     dist.destroy_process_group()
     sys.stdout.write("done\n")
+    sys.stdout.flush()
+    # A thread of gloo may let go of a tensor of Python's when the interpreter is ending, where torch aborts.
+    os._exit(0)
 
 
 if __name__ == "__main__":
