@@ -21,8 +21,8 @@ from .pool import Briefing
 if TYPE_CHECKING:
     from .pool import Handler
 
-# Collecting garbage costs some 50 ms beside torch; after a second of work that is little, and the
-# model of one trial should not wait for the collector while the next one is built.
+# Collecting garbage may cost some 50 ms beside what the jobs have imported; after a second of work that
+# is little, and the model of one trial should not wait for the collector while the next one is built.
 _WORK_WORTH_A_COLLECTION = 1.0
 
 
@@ -50,6 +50,7 @@ def main(channel: int, lifeline: int, crash_report: int) -> None:
 def _serve(sock: socket.socket) -> None:
     inbox = Inbox()
     handler: Handler | None = None
+    briefed = False
     while True:
         frame = inbox.receive(sock)
         if frame.header["kind"] == "brief":
@@ -58,6 +59,9 @@ def _serve(sock: socket.socket) -> None:
             except BaseException as error:  # noqa: BLE001 - the parent tells it
                 send(sock, _failure("broken", frame.header["run"], error))
                 return
+            if not briefed:
+                gc.freeze()  # what is imported by now stays; to look it through takes a collection 0.1 s
+                briefed = True
             send(sock, Frame({"kind": "ready", "id": frame.header["run"]}))
         elif frame.header["kind"] == "rest":
             handler = None
