@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 import torch
@@ -68,6 +68,17 @@ class Evaluator(Frozen):
             return taken
         reopened = {name: _reopened(value) for name, value in fields.items()}
         return cls.model_validate(reopened, context={**(context or {}), LIVE: True})
+
+    def with_leaves(self, replace: Callable[[Any], Any]) -> Self:
+        """Give a copy with `replace` applied to every leaf of every field, and nothing checked again.
+
+        Args:
+            replace: From a leaf (anything that is no container and no construction) to what stands in
+                its place.
+        """
+        fields = {name: replace_leaves(value, replace) for name, value in self.fields().items()}
+        copied: Self = type(self).model_construct(self.model_fields_set, **fields)  # type: ignore[assignment]
+        return copied
 
     def code_fields(self) -> list[str]:
         """Name the fields that only pickle can carry; none means that JSON can carry the evaluator."""

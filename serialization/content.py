@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from ..evaluator_schema.declarative.importing import is_allowed, resolve
+from ..evaluator_schema.declarative.importing import import_path, is_allowed, resolve
 from ..evaluator_schema.errors import (
     CorruptedError,
     InvalidPayloadError,
@@ -18,6 +20,7 @@ from ..evaluator_schema.errors import (
     RebindError,
 )
 from ..evaluator_schema.evaluator import Evaluator
+from ..evaluator_schema.values import ModuleHole, ParameterHole, ParametersHole, Ref
 from .cures import GET_AGAIN, OPEN_ELSEWHERE
 from .drafting import draft_declared, draft_pickled
 from .layout import View
@@ -25,7 +28,7 @@ from .memory import MemoryWriter
 from .trust import strange_modules, untrusted_imports
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from .manifest import Manifest
     from .mapped import MemoryReader
@@ -66,40 +69,107 @@ def draft_evaluator(evaluator: Evaluator, key: Keys | None) -> Draft:
     return draft_declared(text, memory, kind=kind, key=key, summary=summary, imports=imports)
 
 
-def evaluator_of(
-    opened: Opened, memory: MemoryReader, allow: Iterable[str], *, again: bool = False
-) -> Evaluator:
-    """The evaluator in checked bytes.
+class Content:
+    """The evaluator in checked bytes, as often as it is wanted, a fresh one each time.
+
+    The first one is validated. Most of the work is to check what comes out, which is the same each time,
+    so those after it are made without that, as far as they are of a class of rebind's own: one of the
+    user's may have validators that do more than to check.
 
     Args:
         opened: The bytes.
-        memory: Its tensors.
         allow: Modules that import paths may lead to.
-        again: Whether these bytes have given a valid evaluator in this process before. Most of the work
-            is to check what comes out, which is the same each time.
-
-    Raises:
-        NotARebindFileError: They hold something else.
-        UntrustedPayloadError: An import path leads to a module that is not on the allow-list.
-        InvalidPayloadError: What they hold is not a valid evaluator here.
-        SerializationError: The content does not come back.
     """
-    manifest = opened.manifest
-    if manifest.content != "evaluator":
-        raise NotARebindFileError(
-            f"These bytes hold the value {manifest.kind!r}, and no evaluator: use unpack."
-        )
-    # What somebody vouches for may name whatever it wants, as pickled code may.
-    allow = ("*",) if opened.vouched else tuple(allow)
-    context = {"allow": list(allow), "read_tensor": lambda text: _read_tensor(text, memory)}
-    if manifest.payload == "pickle":
-        fields = opened.unpickle(memory)
-        cls = fields.pop(_CLASS, None) or _class_of(manifest, ())
-        # A class of the user's may have validators that do more than to check.
-        checked = again and _is_own(cls)
-        return _valid(manifest, allow, lambda: cls.from_fields(fields, context=context, checked=checked))
-    cls = _class_of(manifest, allow)
-    return _valid(manifest, allow, lambda: cls.model_validate_json(opened.text(), context=context))
+
+    def __init__(self, opened: Opened, allow: Iterable[str]) -> None:
+        self._opened = opened
+        # What somebody vouches for may name whatever it wants, as pickled code may.
+        self._allow = ("*",) if opened.vouched else tuple(allow)
+        self._checked = False
+        self._blank: Evaluator | None = None
+
+    def evaluator(self, memory: MemoryReader) -> Evaluator:
+        """Make an evaluator.
+
+        Args:
+            memory: Its tensors.
+
+        Raises:
+            NotARebindFileError: The bytes hold something else.
+            UntrustedPayloadError: An import path leads to a module that is not on the allow-list.
+            InvalidPayloadError: What they hold is not a valid evaluator here.
+            SerializationError: The content does not come back.
+        """
+        manifest = self._opened.manifest
+        if manifest.content != "evaluator":
+            raise NotARebindFileError(
+                f"These bytes hold the value {manifest.kind!r}, and no evaluator: use unpack."
+            )
+        if self._blank is not None:
+            return self._blank.with_leaves(lambda leaf: _filled(leaf, memory))
+        evaluator = _valid(manifest, self._allow, lambda: self._validated(memory))
+        self._checked = _is_own(type(evaluator))
+        return evaluator
+
+    def _validated(self, memory: MemoryReader) -> Evaluator:
+        manifest = self._opened.manifest
+        read: list[tuple[Tensor, _Place]] = []
+
+        def read_tensor(text: object) -> Tensor:
+            place = _place_of(text)
+            tensor = memory.view(place.number)
+            read.append((tensor, place))
+            return tensor
+
+        context = {"allow": list(self._allow), "read_tensor": read_tensor}
+        if manifest.payload == "pickle":
+            fields = self._opened.unpickle(memory)
+            cls = fields.pop(_CLASS, None) or _class_of(manifest, ())
+            return cls.from_fields(fields, context=context, checked=self._checked and _is_own(cls))
+        cls = _class_of(manifest, self._allow)
+        evaluator = cls.model_validate_json(self._opened.text(), context=context)
+        if _is_own(cls):
+            self._blank = _blank(evaluator, read)
+        return evaluator
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Stands for a tensor of the file."""
+
+    number: int
+
+
+# Leaves that several evaluators may share; what has an import path is shared by everybody.
+_IMMUTABLE: Final = (
+    type(None), bool, int, float, complex, str, bytes, range, Enum, torch.dtype, torch.device, torch.Size,
+    ParameterHole, ParametersHole, ModuleHole, Ref,
+)  # fmt: skip
+
+
+def _blank(evaluator: Evaluator, read: Sequence[tuple[Tensor, _Place]]) -> Evaluator | None:
+    """The evaluator with places where its tensors are, each of which was read from its place.
+
+    None where there is more in it that must not be shared by two evaluators.
+    """
+    places = {id(tensor): place for tensor, place in read}
+    left = set(places)
+    shareable = True
+
+    def blank(leaf: Any) -> Any:
+        nonlocal shareable
+        if id(leaf) in places:
+            left.discard(id(leaf))
+            return places[id(leaf)]
+        shareable = shareable and (isinstance(leaf, _IMMUTABLE) or import_path(leaf) is not None)
+        return leaf
+
+    blanked = evaluator.with_leaves(blank)
+    return blanked if shareable and not left else None
+
+
+def _filled(leaf: Any, memory: MemoryReader) -> Any:
+    return memory.view(leaf.number) if type(leaf) is _Place else leaf
 
 
 class _TensorWriter:
@@ -136,12 +206,12 @@ def _has_plain_memory(tensor: Tensor) -> bool:
     )
 
 
-def _read_tensor(text: object, memory: MemoryReader) -> Tensor:
+def _place_of(text: object) -> _Place:
     if not isinstance(text, str) or not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise CorruptedError(
             f"The payload refers to a tensor {text!r:.80} that is not in the file. {GET_AGAIN}"
         )
-    return memory.view(int(text))
+    return _Place(int(text))
 
 
 def _class_of(manifest: Manifest, allow: Iterable[str]) -> type[Evaluator]:

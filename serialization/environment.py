@@ -100,6 +100,7 @@ def _installed_version(library: str) -> str | None:
     return version if isinstance(version, str) else None
 
 
+@lru_cache(maxsize=256)
 def _release(version: str) -> tuple[int, ...]:
     """Major and minor version: changes below them have broken nothing."""
     return tuple(int(part) for part in re.findall(r"\d{1,6}", version)[:2])

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ..evaluator_schema.errors import TruncatedError
-from .content import draft_evaluator, evaluator_of
+from .content import Content, draft_evaluator
 from .files import Path, map_privately, open_for_mapping, write_atomically
 from .opening import Opened, open_bytes
 
@@ -85,7 +85,7 @@ def loads(
             field; one that leads nowhere is an `InvalidPayloadError`.
     """
     opened = open_bytes(memoryview(data), key=key, trusted=trusted, max_bytes=max_bytes)
-    return evaluator_of(opened, opened.reader(map_location, in_place=False), allow)
+    return Content(opened, allow).evaluator(opened.reader(map_location, in_place=False))
 
 
 def load(
@@ -184,8 +184,6 @@ class OpenedEvaluator:
         max_bytes: int | None = None,
         verify_tensors: bool = True,
     ) -> None:
-        self._allow = tuple(allow)
-        self._valid = False
         self._descriptor: int | None = open_for_mapping(path)
         try:
             self._opened: Opened = open_bytes(
@@ -198,6 +196,7 @@ class OpenedEvaluator:
         except BaseException:
             self.close()
             raise
+        self._content = Content(self._opened, allow)
         self.manifest = self._opened.manifest
         self.digest = self._opened.container.header.seal
 
@@ -220,11 +219,7 @@ class OpenedEvaluator:
                 f"The file was changed while it was open: it has {len(data):,} bytes, and had "
                 f"{expected:,}. Replace files by renaming another one over them."
             )
-        opened = self._opened.over(data)
-        reader = opened.reader(map_location, in_place=True)
-        evaluator = evaluator_of(opened, reader, self._allow, again=self._valid)
-        self._valid = True
-        return evaluator
+        return self._content.evaluator(self._opened.over(data).reader(map_location, in_place=True))
 
     def close(self) -> None:
         """Close the file. Evaluators taken from it stay as they are."""

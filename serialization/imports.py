@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import sys
 from importlib import import_module
@@ -10,34 +11,37 @@ from typing import TYPE_CHECKING, Final
 from ..evaluator_schema.errors import MissingModuleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 # cloudpickle refers to a module by a call of one of these with the module's name.
 _IMPORTERS: Final = frozenset({"cloudpickle.cloudpickle:subimport"})
-_STRINGS: Final = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"})
-_GETS: Final = frozenset({"BINGET", "LONG_BINGET"})
 
-# What each opcode of the binary protocols is called, and the size of its argument in bytes. A negative
-# size is that of a length before the argument. pickletools.genops reads the same, and slowly: each save
-# of a small file would spend a fifth of its time there.
-_OPCODES: Final = {
-    ord(opcode.code): (opcode.name, opcode.arg.n if opcode.arg else 0)
+# The size of each opcode's argument in bytes, for the binary protocols; a negative one is that of a
+# length before the argument. pickletools.genops reads the same, and slowly: each save of a small file
+# would spend a fifth of its time there.
+_LENGTH_BYTES: Final = {
+    pickletools.TAKEN_FROM_ARGUMENT1: -1,
+    pickletools.TAKEN_FROM_ARGUMENT4: -4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: -4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: -8,
+}
+_ARGUMENT_BYTES: Final = {
+    ord(opcode.code): _LENGTH_BYTES.get(opcode.arg.n, opcode.arg.n) if opcode.arg else 0
     for opcode in pickletools.opcodes
     if opcode.arg is None or opcode.arg.n != pickletools.UP_TO_NEWLINE
 }
-_LENGTH_BYTES: Final = {
-    pickletools.TAKEN_FROM_ARGUMENT1: 1,
-    pickletools.TAKEN_FROM_ARGUMENT4: 4,
-    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-}
+_MEMOIZE, _STACK_GLOBAL, _TUPLE1, *_SILENT = (
+    pickle.MEMOIZE + pickle.STACK_GLOBAL + pickle.TUPLE1 + pickle.FRAME + pickle.PROTO
+)
+_STRINGS: Final = frozenset(pickle.SHORT_BINUNICODE + pickle.BINUNICODE + pickle.BINUNICODE8)
+_GETS: Final = frozenset(pickle.BINGET + pickle.LONG_BINGET)
 
 
 class ImportRecorder:
     """Reads pickle streams of one pickler, which share a memo, and tells what each looks up."""
 
     def __init__(self) -> None:
-        self._memo: list[str | None] = []
+        self._memo: list[bytes | str | None] = []
 
     def record(self, stream: bytes) -> tuple[str, ...]:
         """All names (`module:qualname`, or a bare module) that this stream looks up first.
@@ -47,37 +51,37 @@ class ImportRecorder:
         """
         found: dict[str, None] = {}
         memo = self._memo
-        older: str | None = None
-        newest: str | None = None
-        for name, start, stop in _opcodes(stream):
-            if name == "MEMOIZE":
+        older: bytes | str | None = None  # what was read as text is bytes, and what was looked up a string
+        newest: bytes | str | None = None
+        at, end = 0, len(stream)
+        while at < end:
+            code = stream[at]
+            size = _ARGUMENT_BYTES[code]
+            start = at + 1
+            if size < 0:
+                length = start - size
+                size = int.from_bytes(stream[start:length], "little")
+                start = length
+            at = start + size
+            if code == _MEMOIZE:
                 memo.append(newest)
-            elif name in _STRINGS:
-                older, newest = newest, str(stream[start:stop], "utf-8", "surrogatepass")
-            elif name in _GETS:
-                older, newest = newest, memo[int.from_bytes(stream[start:stop], "little")]
-            elif name == "STACK_GLOBAL":
-                older, newest = None, f"{older}:{newest}"
+            elif code in _STRINGS:
+                older, newest = newest, stream[start:at]
+            elif code in _GETS:
+                older, newest = newest, memo[int.from_bytes(stream[start:at], "little")]
+            elif code == _STACK_GLOBAL:
+                older, newest = None, f"{_text(older)}:{_text(newest)}"
                 found[newest] = None
-            elif name == "TUPLE1" and older in _IMPORTERS and newest:
-                found[newest] = None
+            elif code == _TUPLE1 and older in _IMPORTERS and newest:
+                found[_text(newest)] = None
                 older, newest = None, None
-            elif name not in {"FRAME", "PROTO"}:
+            elif code not in _SILENT:
                 older, newest = None, None
         return tuple(found)
 
 
-def _opcodes(stream: bytes) -> Iterator[tuple[str, int, int]]:
-    """The name of each opcode of a stream of protocol 4 or 5, and where its argument starts and stops."""
-    at, end = 0, len(stream)
-    while at < end:
-        name, size = _OPCODES[stream[at]]
-        start = at + 1
-        if size < 0:
-            length = start + _LENGTH_BYTES[size]
-            start, size = length, int.from_bytes(stream[start:length], "little")
-        at = start + size
-        yield name, start, at
+def _text(value: bytes | str | None) -> str:
+    return str(value, "utf-8", "surrogatepass") if isinstance(value, bytes) else str(value)
 
 
 def library_versions(names: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from ..evaluator_schema.errors import CorruptedError, TooLargeError
 from .cures import GET_AGAIN
@@ -29,10 +29,11 @@ def parse_json(text: bytes | str, where: str, *, cure: str = GET_AGAIN) -> Any:
         )
     try:
         decoded = text if isinstance(text, str) else text.decode("utf-8")
-        value = json.loads(decoded, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = _DECODER.decode(decoded)
     except (ValueError, RecursionError) as error:
         raise CorruptedError(f"The {where} is not the JSON that rebind writes: {error}. {cure}") from None
-    _check_depth(value, where, cure)
+    if decoded.count("[") + decoded.count("{") > MAX_JSON_DEPTH:
+        _check_depth(value, where, cure)
     return value
 
 
@@ -45,6 +46,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _check_depth(value: Any, where: str, cure: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import traceback
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
@@ -54,7 +54,7 @@ class Answer:
 
     def encode(self) -> bytes:
         """The answer as bytes."""
-        header = json.dumps(asdict(replace(self, body=b"")) | {"body": None}).encode()
+        header = json.dumps({name: getattr(self, name) for name in _IN_HEADER}).encode()
         return b"".join((_LENGTH.pack(len(header)), header, self.body))
 
     @classmethod
@@ -63,9 +63,11 @@ class Answer:
         view = memoryview(data)
         (length,) = _LENGTH.unpack_from(view)
         end = _LENGTH.size + length
-        fields = json.loads(bytes(view[_LENGTH.size : end]))
-        fields |= {"status": Status(fields["status"]), "body": view[end:]}
-        return cls(**fields)
+        told = json.loads(bytes(view[_LENGTH.size : end]))
+        return cls(**told | {"status": Status(told["status"]), "body": view[end:]})
+
+
+_IN_HEADER = [field.name for field in fields(Answer) if field.name != "body"]
 
 
 def describe(error: BaseException) -> tuple[str, str]:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .seeding import random_state_kept
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -64,7 +62,7 @@ def trial_conditions(threads: int, settings: Mapping[str, Any]) -> Iterator[None
     """Run a block under given conditions, and leave no trace of it in the process.
 
     Threads and settings are as given; gradients are on and autocast is off, whatever the caller is
-    in the middle of; and the state of the generators of random numbers is put back at the end.
+    in the middle of.
 
     Args:
         threads: How many threads torch may use.
@@ -72,7 +70,6 @@ def trial_conditions(threads: int, settings: Mapping[str, Any]) -> Iterator[None
     """
     before, threads_before = current_settings(), torch.get_num_threads()
     with ExitStack() as stack:
-        stack.enter_context(random_state_kept())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         for device in ("cpu", "cuda"):

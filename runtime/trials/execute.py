@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from numbers import Real
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -20,7 +21,7 @@ from .answers import Answer, Status, describe
 from .conditions import trial_conditions
 from .leases import trial_devices, trial_devices_set
 from .scoreboard import Marker
-from .seeding import seed_everything
+from .seeding import random_state_kept, seed_everything
 from .trial_logging import trial_named
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # while it starts, so that no trial's time is charged for it.
 _PRELOADED = ("torch._dynamo",)
 
+_OPENING = 0  # seeds what is drawn while a trial is opened, before its own seed is known
 TRIAL, MODEL, RESULT = "trial", "model", "result"  # kinds of packed values
 
 
@@ -79,6 +81,7 @@ def make_context(
         "board": None if board is None else board.path,
         "preload": [name for name in _PRELOADED if name in sys.modules],
         "allow": sorted({name.partition(".")[0] for name in sys.modules}),
+        "process": os.getpid(),
     }
     return json.dumps(told).encode()
 
@@ -98,13 +101,16 @@ class Executor:
         for name in told["preload"]:
             import_module(name)
         self._allow: list[str] = told["allow"]
+        # In the user's own process the generators of random numbers are the user's, and put back.
+        self._keep_random_state = random_state_kept if told["process"] == os.getpid() else nullcontext
         self._opened: dict[str, Any] = {}
         self._board = None if told["board"] is None else Marker(told["board"])
 
     def __call__(self, payload: BytesLike, files: Mapping[str, str]) -> bytes:
         """Run one trial; an error becomes an answer."""
         began = time.perf_counter()
-        with trial_conditions(self._threads, self._settings):
+        with trial_conditions(self._threads, self._settings), self._keep_random_state():
+            seed_everything(_OPENING)
             status, known = self._attempt(payload, files)
         seconds = time.perf_counter() - began
         return Answer(status, seconds, os.getpid(), **known).encode()
