@@ -9,6 +9,7 @@ from ..evaluator_schema.errors import TruncatedError
 from .content import Content, draft_evaluator
 from .files import Path, map_privately, open_for_mapping, write_atomically
 from .opening import Opened, open_bytes
+from .seals import VerifyTensors, must_verify
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -135,6 +136,7 @@ def open_evaluator(
     trusted: bool = False,
     allow: Iterable[str] = (),
     max_bytes: int | None = None,
+    verify_tensors: VerifyTensors = True,
 ) -> OpenedEvaluator:
     """Check a file once, to take a fresh evaluator from it many times.
 
@@ -144,12 +146,17 @@ def open_evaluator(
         trusted: Open pickled code without a key: it can do anything.
         allow: Modules that import paths may lead to, beyond the default ones.
         max_bytes: Refuse a larger file.
+        verify_tensors: Check the digests of the tensors too. `"unless sealed"` leaves that out for a
+            file in memory that is sealed against every change (`memfd_create`, on Linux): its tensors
+            are as whoever sealed it has written them, and whose signature it bears.
 
     Raises:
         OSError: The file cannot be opened.
         SerializationError: One of its subclasses: what it is and what to do.
     """
-    return OpenedEvaluator(path, key, trusted=trusted, allow=allow, max_bytes=max_bytes)
+    return OpenedEvaluator(
+        path, key, trusted=trusted, allow=allow, max_bytes=max_bytes, verify_tensors=verify_tensors
+    )
 
 
 class OpenedEvaluator:
@@ -164,7 +171,8 @@ class OpenedEvaluator:
         trusted: Open pickled code without a key: it can do anything.
         allow: Modules that import paths may lead to, beyond the default ones.
         max_bytes: Refuse a larger file.
-        verify_tensors: Whether to read all tensors to check that they are as they were written.
+        verify_tensors: Whether to read all tensors to check that they are as they were written; as in
+            `open_evaluator`.
 
     Attributes:
         manifest: What the file holds.
@@ -182,7 +190,7 @@ class OpenedEvaluator:
         trusted: bool = False,
         allow: Iterable[str] = (),
         max_bytes: int | None = None,
-        verify_tensors: bool = True,
+        verify_tensors: VerifyTensors = True,
     ) -> None:
         self._descriptor: int | None = open_for_mapping(path)
         try:
@@ -191,7 +199,7 @@ class OpenedEvaluator:
                 key=key,
                 trusted=trusted,
                 max_bytes=max_bytes,
-                verify_tensors=verify_tensors,
+                verify_tensors=must_verify(self._descriptor, verify_tensors),
             )
         except BaseException:
             self.close()

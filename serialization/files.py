@@ -53,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
         SaveError: It could not be written. What was at `path` is untouched.
     """
     target = os.path.realpath(path)
-    try:
+    with saving_errors_told(os.fspath(path)):
         with _temporary_beside(target) as (file, name):
             write(file)
             file.flush()
@@ -64,11 +64,23 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
                 replace(name, target)
         if durable:
             _sync_folder(os.path.dirname(target))  # noqa: PTH120
+
+
+@contextlib.contextmanager
+def saving_errors_told(name: str) -> Iterator[None]:
+    """Tell what the system says while a file is written, and what to do.
+
+    Args:
+        name: What to call the file.
+
+    Raises:
+        SaveError: In place of an OSError.
+    """
+    try:
+        yield
     except OSError as error:
         cure = _CURES.get(error.errno or 0, "Save to another place.")
-        raise SaveError(
-            f"{os.fspath(path)} could not be written: {error.strerror or error}. {cure}"
-        ) from error
+        raise SaveError(f"{name} could not be written: {error.strerror or error}. {cure}") from error
 
 
 def map_privately(descriptor: int) -> mmap.mmap:

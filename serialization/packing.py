@@ -9,6 +9,7 @@ from ..evaluator_schema.errors import NotARebindFileError
 from .drafting import draft_pickled
 from .files import Path, map_privately, open_for_mapping, write_atomically
 from .opening import open_bytes
+from .seals import VerifyTensors, must_verify
 
 if TYPE_CHECKING:
     import mmap
@@ -33,7 +34,7 @@ def pack(
     Raises:
         NotSerializableError: Something in it cannot be written; the message says what.
     """
-    return _draft(value, kind, key, summary).to_bytes()
+    return draft_value(value, kind=kind, key=key, summary=summary).to_bytes()
 
 
 def unpack(
@@ -45,6 +46,7 @@ def unpack(
     map_location: MapLocation = None,
     max_bytes: int | None = None,
     in_place: bool = False,
+    verify_tensors: bool = True,
 ) -> Any:
     """The value that `pack` wrote.
 
@@ -57,11 +59,15 @@ def unpack(
         max_bytes: Refuse more than this.
         in_place: Let the tensors use the memory of `data`, which must be writable and stay
             untouched from now on. Otherwise it is copied.
+        verify_tensors: Check the digests of the tensors too. Without it, a change to a tensor's values
+            goes unnoticed; everything else is still checked.
 
     Raises:
         SerializationError: One of its subclasses: what it is and what to do.
     """
-    opened = open_bytes(memoryview(data), key=key, trusted=trusted, max_bytes=max_bytes)
+    opened = open_bytes(
+        memoryview(data), key=key, trusted=trusted, max_bytes=max_bytes, verify_tensors=verify_tensors
+    )
     manifest = opened.manifest
     if manifest.content != "value" or kind not in (None, manifest.kind):
         cure = f"unpack it as kind={manifest.kind!r}" if manifest.content == "value" else "use loads"
@@ -96,7 +102,7 @@ def pack_file(
         NotSerializableError: Something in the value cannot be written.
         SaveError: The file cannot.
     """
-    write_atomically(path, _draft(value, kind, key, summary).write, durable=durable)
+    write_atomically(path, draft_value(value, kind=kind, key=key, summary=summary).write, durable=durable)
 
 
 def unpack_file(
@@ -107,6 +113,7 @@ def unpack_file(
     kind: str | None = None,
     map_location: MapLocation = None,
     max_bytes: int | None = None,
+    verify_tensors: VerifyTensors = True,
 ) -> Any:
     """The value in a file. Its tensors are the mapped file, copied where they are written to.
 
@@ -117,6 +124,7 @@ def unpack_file(
         kind: Refuse anything else, so that one signed message cannot pose as another.
         map_location: Where tensors go, as in `torch.load`.
         max_bytes: Refuse a larger file.
+        verify_tensors: As in `open_evaluator`.
 
     Raises:
         SerializationError: One of its subclasses: what it is and what to do.
@@ -124,6 +132,7 @@ def unpack_file(
     descriptor = open_for_mapping(path)
     try:
         mapping = map_privately(descriptor)
+        verify = must_verify(descriptor, verify_tensors)
     finally:
         os.close(descriptor)
     return unpack(
@@ -134,10 +143,18 @@ def unpack_file(
         map_location=map_location,
         max_bytes=max_bytes,
         in_place=True,
+        verify_tensors=verify,
     )
 
 
-def _draft(value: Any, kind: str, key: Keys | None, summary: Mapping[str, Any] | None) -> Draft:
+def draft_value(
+    value: Any, *, kind: str, key: Keys | None = None, summary: Mapping[str, Any] | None = None
+) -> Draft:
+    """What `pack` gives as bytes, about to be written.
+
+    Raises:
+        NotSerializableError: Something in the value cannot be written.
+    """
     return draft_pickled(
         {kind: value},
         content="value",

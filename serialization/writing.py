@@ -61,6 +61,11 @@ class Draft:
             }
         )
 
+    @property
+    def nbytes(self) -> int:
+        """The size of the file."""
+        return len(self._header(self._no_digests())) + self._manifest.data_bytes
+
     def to_bytes(self) -> bytes:
         """The file in memory, joined once."""
         return b"".join((self._header(self._digests()), *self._pieces()))
@@ -76,11 +81,14 @@ class Draft:
             return
         with ThreadPoolExecutor(1, thread_name_prefix="rebind-digest") as pool:
             digests = pool.submit(self._digests, threads=False)
-            file.seek(len(self._header([NO_DIGEST] * len(self._entries))))
+            file.seek(len(self._header(self._no_digests())))
             for piece in self._pieces():
                 file.write(piece)
             file.seek(0)
             file.write(self._header(digests.result()))
+
+    def _no_digests(self) -> list[str]:
+        return [NO_DIGEST] * len(self._entries)
 
     def _digests(self, *, threads: bool = True) -> list[str]:
         return [digest(entry.pieces(), threads=threads) for entry in self._entries]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 import torch
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 # while it starts, so that no trial's time is charged for it.
 _PRELOADED = ("torch._dynamo",)
 
+# Whoever signs the files has sealed them, where they are in memory; copies that came over a network are not.
+_VERIFY: Final = "unless sealed"
 _OPENING = 0  # seeds what is drawn while a trial is opened, before its own seed is known
 TRIAL, MODEL, RESULT = "trial", "model", "result"  # kinds of packed values
 
@@ -138,13 +140,15 @@ class Executor:
         order: Order = unpack(payload, kind=TRIAL, key=self._key, in_place=_is_writable(payload))
         digest = order["evaluator"]
         if digest not in self._opened:
-            self._opened[digest] = open_evaluator(files[digest], self._key, allow=self._allow)
+            self._opened[digest] = open_evaluator(
+                files[digest], self._key, allow=self._allow, verify_tensors=_VERIFY
+            )
         evaluator = self._opened[digest].rehydrate()
         if order["model_file"] is None:
             return order, evaluator, order["model"]
         # A private map: the trial may write to its weights, and the file stays as it is.
         path = files[order["model_file"]]
-        return order, evaluator, unpack_file(path, kind=MODEL, key=self._key)
+        return order, evaluator, unpack_file(path, kind=MODEL, key=self._key, verify_tensors=_VERIFY)
 
 
 def _run(

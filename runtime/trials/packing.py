@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...serialization import SigningKey, pack, pack_file, save
+from ...serialization import SigningKey, pack
+from ...serialization.content import draft_evaluator
+from ...serialization.packing import draft_value
 from ..pools import Job
 from .execute import MODEL, TRIAL, Order
 from .seeding import trial_seed
@@ -16,6 +18,7 @@ from .seeding import trial_seed
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ...serialization.writing import Draft
     from .shelf import Shelf, Volume
     from .trial import Trial
 
@@ -50,7 +53,7 @@ class Packer:
         self._plan = plan
         self._shelf = shelf
         self._key = key
-        self._evaluator = shelf.put(lambda path: save(plan.evaluator, path, key, durable=False))
+        self._evaluator = self._kept(draft_evaluator(plan.evaluator, key))
         self._uses = Counter(
             id(trial.model) for trial in plan.trials.values() if isinstance(trial.model, torch.nn.Module)
         )
@@ -92,7 +95,8 @@ class Packer:
         if identity not in self._shared:
             return None
         if identity not in self._models:
-            self._models[identity] = self._shelf.put(
-                lambda path: pack_file(trial.model, path, kind=MODEL, key=self._key, durable=False)
-            )
+            self._models[identity] = self._kept(draft_value(trial.model, kind=MODEL, key=self._key))
         return self._models[identity]
+
+    def _kept(self, draft: Draft) -> Volume:
+        return self._shelf.put(draft.nbytes, draft.write, sealed=True)

@@ -1,31 +1,33 @@
 """Write-once files that every worker on this machine can open, and that nobody has to remove.
 
-On Linux a file is unlinked as soon as it is written and reached through this process's open
-descriptor of it: whatever way this process ends, the kernel frees the file with it.
+On Linux they have no name: they are memory, or unlinked files where memory is short, and are reached
+through this process's open descriptor. Whatever way this process ends, the kernel frees them with it.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from ...evaluator_schema.errors import SaveError
+from ...serialization.files import saving_errors_told
+from ...serialization.seals import memory_file, seal
 from ..pools.addresses import address
 from .closing import Closing
+from .memory_left import memory_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - the file goes into a private folder in it
-# torch's data loaders and others need shared memory as well: a file takes half of what is free at
-# most, and none where little is free to begin with.
-_LEAST_FREE_MEMORY = 256 << 20
+    Write = Callable[[IO[bytes]], object]
+
+# The trials need memory as well: a file takes half of what is left at most, and none where little is
+# left to begin with.
+_LEAST_MEMORY_LEFT = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,81 +52,81 @@ class Shelf(Closing):
     """Keeps files for as long as it is open."""
 
     def __init__(self) -> None:
-        self._descriptors: dict[str, int] = {}
-        self._folders: dict[str, str] = {}
-        self._finalizer = weakref.finalize(self, _clear, self._descriptors, self._folders)
+        self._files: dict[str, IO[bytes]] = {}
+        self._finalizer = weakref.finalize(self, _clear, self._files)
 
-    def put(self, write: Callable[[Path], object]) -> Volume:
+    def put(self, nbytes: int, write: Write, *, sealed: bool = False) -> Volume:
         """Write a file of rebind, in memory where there is room, else on disk.
 
         Args:
-            write: Called with the path of the file to make; maybe a second time, with another one.
+            nbytes: How large it will be.
+            write: Writes it to an empty file; maybe called a second time, with another one.
+            sealed: Seal it where it is in memory. Nobody can change it then, so that the workers, who
+                trust the writer, do not verify each of its bytes again.
+
+        Raises:
+            SaveError: It cannot be written.
         """
-        folder = _write(write)
-        try:
-            path = folder / "file"
-            digest = address(path)
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._descriptors[digest] = descriptor
-            shared = f"/proc/{os.getpid()}/fd/{descriptor}"
-            if os.path.exists(shared):  # noqa: PTH110 - a name of the system's, not of a file
-                return Volume(digest, shared)
-            self._folders[digest] = str(folder)
-            return Volume(digest, str(path))
-        finally:
-            if str(folder) not in self._folders.values():
-                shutil.rmtree(folder, ignore_errors=True)
+        file = _in_memory(nbytes, write, sealed=sealed) or _on_disk(write)
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if not os.path.exists(path):  # noqa: PTH110 - a name of the system's, not of a file
+            path = file.name
+        volume = Volume(address(path), path)
+        _close(self._files.pop(volume.digest, None))
+        self._files[volume.digest] = file
+        return volume
 
     def remove(self, volume: Volume) -> None:
         """Give a file's memory back, as soon as no worker has it mapped any more."""
-        _remove(volume.digest, self._descriptors, self._folders)
+        _close(self._files.pop(volume.digest, None))
 
     def close(self) -> None:
         """Remove all files."""
         self._finalizer()
 
 
-def _write(write: Callable[[Path], object]) -> Path:
-    """Write the file into a new private folder, and return the folder."""
-    free = _free(_MEMORY)
-    # The name tells whose folder it is, in case that somebody finds it.
-    prefix = f"rebind-{os.getpid()}-"
-    if free >= _LEAST_FREE_MEMORY:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY))
-        try:
-            write(folder / "file")
-            if (folder / "file").stat().st_size <= free // 2:
-                return folder
-        except (OSError, SaveError):
-            pass  # it did not fit; the disk tells where the cause is another one
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        shutil.rmtree(folder, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+def _in_memory(nbytes: int, write: Write, *, sealed: bool) -> IO[bytes] | None:
+    left = memory_left()
+    if left < _LEAST_MEMORY_LEFT or nbytes > left // 2:
+        return None
+    file = memory_file()
+    if file is None:
+        return None
     try:
-        write(folder / "file")
+        write(file)
+        file.flush()
+        if sealed:
+            seal(file)
+    except OSError:  # the disk tells where the cause is another one
+        file.close()
+        return None
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        file.close()
         raise
-    return folder
+    return file
 
 
-def _free(folder: Path) -> int:
-    try:
-        return shutil.disk_usage(folder).free if os.access(folder, os.W_OK) else 0
-    except OSError:
-        return 0
+def _on_disk(write: Write) -> IO[bytes]:
+    with saving_errors_told("A temporary file"):
+        # The name tells whose file it is, where files have names.
+        prefix = f"rebind-{os.getpid()}-"
+        make = tempfile.TemporaryFile if Path("/proc/self/fd").exists() else tempfile.NamedTemporaryFile
+        file: IO[bytes] = make(prefix=prefix)
+        try:
+            write(file)
+            file.flush()
+        except BaseException:
+            file.close()
+            raise
+    return file
 
 
-def _clear(descriptors: dict[str, int], folders: dict[str, str]) -> None:
-    for digest in list(descriptors):
-        _remove(digest, descriptors, folders)
+def _clear(files: dict[str, IO[bytes]]) -> None:
+    while files:
+        _close(files.popitem()[1])
 
 
-def _remove(digest: str, descriptors: dict[str, int], folders: dict[str, str]) -> None:
-    if (descriptor := descriptors.pop(digest, None)) is not None:
+def _close(file: IO[bytes] | None) -> None:
+    if file is not None:
         with suppress(OSError):
-            os.close(descriptor)
-    if (folder := folders.pop(digest, None)) is not None:
-        shutil.rmtree(folder, ignore_errors=True)
+            file.close()
