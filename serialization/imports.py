@@ -6,7 +6,7 @@ import pickle
 import pickletools
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..evaluator_schema.errors import MissingModuleError
 
@@ -124,20 +124,37 @@ def missing_message(problems: Iterable[tuple[str, str]]) -> str:
     )
 
 
+def look_up(name: str, *, needed_by: str) -> Any:
+    """What a name (`module:qualname`) stands for.
+
+    Raises:
+        MissingModuleError: It is not here; the message names `needed_by`.
+    """
+    found, problem = _looked_up(name)
+    if problem is not None:
+        raise MissingModuleError(missing_message([(problem, needed_by)]))
+    return found
+
+
 def _problem(name: str) -> str | None:
+    return _looked_up(name)[1]
+
+
+def _looked_up(name: str) -> tuple[Any, str | None]:
+    """What a name stands for, or what is wrong with it."""
     from .pickling import moved
 
     module, _, qualname = name.partition(":")
     module = moved(module)
     try:
-        found: object = import_module(module)
+        found: Any = import_module(module)
     except ModuleNotFoundError as error:
-        return f"there is no module {error.name or module!r}"
+        return None, f"there is no module {error.name or module!r}"
     except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
-        return f"module {module!r} cannot be imported, {type(error).__name__}: {error}"
+        return None, f"module {module!r} cannot be imported, {type(error).__name__}: {error}"
     try:
         for part in filter(None, qualname.split(".")):
             found = getattr(found, part)
     except Exception:  # noqa: BLE001 - a module may compute its names, and raise anything
-        return f"module {module!r} has no {qualname!r}"
-    return None
+        return None, f"module {module!r} has no {qualname!r}"
+    return found, None

@@ -10,6 +10,7 @@ import functools
 import io
 import pickle
 import sys
+import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,20 @@ MOVED_MODULES: Final[dict[str, str]] = {}
 def moved(module: str) -> str:
     """Where a module is now that a payload names."""
     return MOVED_MODULES.get(module, module)
+
+
+def global_name(value: Any) -> str | None:
+    """The name (`module:qualname`) by which a pickle refers to a function or class.
+
+    None for anything else, and for what is pickled by its content: what no other process would find by
+    name, or is in a module that was registered with `cloudpickle.register_pickle_by_value`.
+    """
+    if not isinstance(value, types.FunctionType | type):
+        return None
+    found = cloudpickle.cloudpickle._lookup_module_and_qualname(value)
+    if found is None or cloudpickle.cloudpickle._is_registered_pickle_by_value(found[0]):
+        return None
+    return f"{found[0].__name__}:{found[1]}"
 
 
 @dataclass(frozen=True, slots=True)

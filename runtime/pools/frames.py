@@ -8,6 +8,7 @@ import struct
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from .pool import BytesLike
 
 _PREFIX = struct.Struct("!IQ")  # the lengths of header and body
+_READ_AT_ONCE = 1 << 16  # bytes; a larger body is read to where it stays
+_PARTS_AT_ONCE = 64
 _LARGEST = 1 << 40  # longer than any real message: such a length is noise on the wire
 
 
@@ -34,25 +37,28 @@ class Frame:
 
 def send(sock: socket.socket, frame: Frame) -> None:
     """Send a whole frame on a blocking socket."""
-    for part in frame.parts():
-        sock.sendall(part)
+    parts = frame.parts()
+    sent = sock.sendmsg(parts)  # at once, so that the other end wakes up once
+    for part in parts:
+        if sent < len(part):
+            sock.sendall(memoryview(part)[sent:])
+        sent = max(sent - len(part), 0)
 
 
 class Inbox:
     """Puts frames together from whatever arrives, a piece at a time."""
 
-    _head: bytearray
-    _body: bytearray | None
-    _rest: memoryview  # what is still to be filled
-    _reading_body: bool
-
     def __init__(self) -> None:
-        self._expect_prefix()
+        self._read = bytearray(_READ_AT_ONCE)  # what has arrived, up to `_end`, and is not of `_body`
+        self._end = 0
+        self._header: Any = None
+        self._body: bytearray | None = None
+        self._rest = memoryview(b"")  # what is still to be filled of `_body`
 
     @property
     def begun(self) -> bool:
         """Whether a part of the next frame has arrived."""
-        return self._body is not None or len(self._rest) < _PREFIX.size
+        return self._body is not None or self._end > 0
 
     def receive(self, sock: socket.socket) -> Frame:
         """Read on until a frame is complete.
@@ -63,34 +69,41 @@ class Inbox:
                 again when there is more.
         """
         while True:
-            while len(self._rest):
-                count = sock.recv_into(self._rest)
-                if not count:
-                    raise EOFError("the other end of the channel is closed")
-                self._rest = self._rest[count:]
             if self._body is None:
-                self._expect_header()
-            elif not self._reading_body:
-                self._reading_body = True
-                self._rest = memoryview(self._body)
-            else:
-                frame = Frame(json.loads(self._head), self._body)
-                self._expect_prefix()
+                self._begin_body()
+            if self._body is not None and not len(self._rest):
+                frame = Frame(self._header, self._body)
+                self._header, self._body = None, None
                 return frame
+            into = self._rest if self._body is not None else memoryview(self._read)[self._end :]
+            count = sock.recv_into(into)
+            if not count:
+                raise EOFError("the other end of the channel is closed")
+            if self._body is not None:
+                self._rest = self._rest[count:]
+            else:
+                self._end += count
 
-    def _expect_prefix(self) -> None:
-        self._head = bytearray(_PREFIX.size)
-        self._rest = memoryview(self._head)
-        self._body = None
-        self._reading_body = False
-
-    def _expect_header(self) -> None:
-        header, body = _PREFIX.unpack(self._head)
+    def _begin_body(self) -> None:
+        """Once the header has arrived, go over to the body, with what has arrived of it."""
+        if self._end < _PREFIX.size:
+            return
+        header, body = _PREFIX.unpack_from(self._read)
         if body > _LARGEST:
             raise EOFError("the channel carries something else than frames")
-        self._head = bytearray(header)
-        self._rest = memoryview(self._head)
+        start = _PREFIX.size + header
+        if start > len(self._read):
+            self._read = self._read + bytes(start - len(self._read))
+        if self._end < start:
+            return
+        self._header = json.loads(self._read[_PREFIX.size : start])
+        arrived = self._read[start : min(start + body, self._end)]
+        after = self._read[start + len(arrived) : self._end]  # of the next frame
+        self._read[: len(after)] = after
+        self._end = len(after)
         self._body = bytearray(body)
+        self._body[: len(arrived)] = arrived
+        self._rest = memoryview(self._body)[len(arrived) :]
 
 
 class Channel:
@@ -124,12 +137,12 @@ class Channel:
         """
         while self._outbox:
             try:
-                count = self.sock.send(self._outbox[0])
+                count = self.sock.sendmsg(islice(self._outbox, _PARTS_AT_ONCE))
             except BlockingIOError:
                 return
-            if count == len(self._outbox[0]):
-                self._outbox.popleft()
-            else:
+            while self._outbox and count >= len(self._outbox[0]):
+                count -= len(self._outbox.popleft())
+            if count:
                 self._outbox[0] = self._outbox[0][count:]
 
     def receive(self) -> Frame | None:

@@ -1,18 +1,21 @@
-"""What comes back from a worker about one trial: a JSON header, then the signed result."""
+"""What comes back from a worker about one trial: a signed message."""
 
 from __future__ import annotations
 
-import json
-import struct
 import traceback
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TYPE_CHECKING, Self
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Self
+
+from ...serialization import SigningKey, pack, unpack
+from .messages import read_message, write_message
 
 if TYPE_CHECKING:
     from ..pools.pool import BytesLike
 
-_LENGTH = struct.Struct("!I")
+_KIND = "result"
+_LARGEST_PLAIN = 1 << 63
 _LONGEST_DETAIL = 2_000  # characters; a message may hold a whole printed tensor
 
 
@@ -40,7 +43,8 @@ class Answer:
         detail: The error, as one line.
         error: The names of the error's classes, most special first, separated by spaces.
         trace: The error's traceback.
-        body: The packed result.
+        plain: The rest of the result where JSON can carry it.
+        body: Else the rest of the result, packed.
     """
 
     status: Status
@@ -50,24 +54,63 @@ class Answer:
     detail: str = ""
     error: str = ""
     trace: str = ""
+    plain: dict[str, Any] | None = None
     body: BytesLike = b""
 
-    def encode(self) -> bytes:
-        """The answer as bytes."""
-        header = json.dumps({name: getattr(self, name) for name in _IN_HEADER}).encode()
-        return b"".join((_LENGTH.pack(len(header)), header, self.body))
+    def encode(self, key: SigningKey) -> bytes:
+        """The answer as bytes, signed."""
+        return write_message({name: getattr(self, name) for name in _TOLD}, self.body, key)
 
     @classmethod
-    def decode(cls, data: BytesLike) -> Self:
-        """The answer that `encode` turned into bytes."""
-        view = memoryview(data)
-        (length,) = _LENGTH.unpack_from(view)
-        end = _LENGTH.size + length
-        told = json.loads(bytes(view[_LENGTH.size : end]))
-        return cls(**told | {"status": Status(told["status"]), "body": view[end:]})
+    def decode(cls, data: BytesLike, key: SigningKey) -> Self:
+        """The answer that `encode` turned into bytes.
+
+        Raises:
+            SerializationError: The bytes are damaged, or signed with another key.
+        """
+        told, body = read_message(data, key)
+        return cls(**told | {"status": Status(told["status"]), "body": body})
+
+    def result(self, key: SigningKey) -> dict[str, Any]:
+        """What the task gave besides its score: `info`, `value` and `state_dict`.
+
+        Raises:
+            Exception: Whatever is raised while the packed result is opened.
+        """
+        if self.plain is not None:
+            return {**self.plain, "state_dict": None}
+        body = memoryview(self.body)
+        # What came through a channel is writable and nobody else's: tensors may live in it.
+        result: dict[str, Any] = unpack(body, kind=_KIND, key=key, in_place=not body.readonly)
+        return result
 
 
-_IN_HEADER = [field.name for field in fields(Answer) if field.name != "body"]
+_TOLD = [field.name for field in fields(Answer) if field.name != "body"]
+
+
+def carry(result: dict[str, Any], key: SigningKey) -> dict[str, Any]:
+    """How an answer carries a result: its `plain` or its `body`.
+
+    Args:
+        result: `info`, `value` and `state_dict`.
+        key: Signs it.
+
+    Raises:
+        Exception: Whatever is raised while it is packed.
+    """
+    items = result["info"].items()
+    if result["state_dict"] is None and all(starmap(_is_plain, [*items, ("value", result["value"])])):
+        return {"plain": {"info": dict(items), "value": result["value"]}}
+    return {"body": pack(result, kind=_KIND, key=key)}
+
+
+def _is_plain(key: Any, value: Any) -> bool:
+    """Whether JSON gives back exactly this. A large integer is told in so many digits that it refuses to."""
+    return type(key) is str and (
+        value is None
+        or type(value) in (str, bool, float)
+        or (type(value) is int and abs(value) < _LARGEST_PLAIN)
+    )
 
 
 def describe(error: BaseException) -> tuple[str, str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ...serialization import SigningKey, unpack
+from ...evaluator_schema.errors import SerializationError
+from ...serialization import SigningKey
 from ..pools import Fate
 from . import faults
 from .answers import Answer, Status
-from .execute import RESULT
 from .results import TrialResult
 
 if TYPE_CHECKING:
@@ -158,17 +158,14 @@ class Driver:
         )
         if outcome.fate is not Fate.ANSWERED:
             return replace(blank, error=faults.of_outcome(name, outcome, attempt.number))
-        answer = Answer.decode(outcome.answer)
+        try:
+            answer = Answer.decode(outcome.answer, self._key)
+        except SerializationError as error:
+            return replace(blank, error=faults.not_read(name, error))
         blank = replace(blank, score=answer.score, seconds=answer.seconds)
         if answer.status is not Status.DONE:
             return replace(blank, error=faults.of_answer(name, answer))
         try:
-            return replace(blank, **self._unpacked(answer))
+            return replace(blank, **answer.result(self._key))
         except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
             return replace(blank, error=faults.not_read(name, error))
-
-    def _unpacked(self, answer: Answer) -> dict[str, Any]:
-        body = memoryview(answer.body)
-        # What came through a channel is writable and nobody else's: tensors may live in it.
-        result: dict[str, Any] = unpack(body, kind=RESULT, key=self._key, in_place=not body.readonly)
-        return result

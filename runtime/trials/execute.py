@@ -10,22 +10,22 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 
-from ...serialization import SigningKey, open_evaluator, pack, unpack, unpack_file
+from ...serialization import SigningKey, open_evaluator, unpack_file
 from ..binding.binding import bind
 from ..binding.evaluation import Evaluation
-from .answers import Answer, Status, describe
+from .answers import Answer, Status, carry, describe
 from .conditions import trial_conditions
 from .leases import trial_devices, trial_devices_set
+from .orders import Order
 from .scoreboard import Marker
 from .seeding import random_state_kept, seed_everything
 from .trial_logging import trial_named
 
 if TYPE_CHECKING:
-    from ..naming.matching import Missing
     from ..pools.pool import BytesLike
     from .scoreboard import Scoreboard
 
@@ -36,29 +36,7 @@ _PRELOADED = ("torch._dynamo",)
 # Whoever signs the files has sealed them, where they are in memory; copies that came over a network are not.
 _VERIFY: Final = "unless sealed"
 _OPENING = 0  # seeds what is drawn while a trial is opened, before its own seed is known
-TRIAL, MODEL, RESULT = "trial", "model", "result"  # kinds of packed values
-
-
-class Order(TypedDict):
-    """What is packed for a worker, about one trial.
-
-    `evaluator` and `model_file` are digests of files that come with the job; `model` is the model
-    or its factory where it is not in a file. `devices` are the CUDA devices that it may use, and
-    `slot` is its line on the scoreboard.
-    """
-
-    evaluator: str
-    model_file: str | None
-    model: Any
-    task: Any
-    arguments: dict[str, Any]
-    rename: Any
-    missing: Missing
-    seed: int
-    state_dict: bool
-    devices: list[int]
-    name: str
-    slot: int
+MODEL = "model"  # a kind of packed values
 
 
 class Outcome(NamedTuple):
@@ -115,7 +93,7 @@ class Executor:
             seed_everything(_OPENING)
             status, known = self._attempt(payload, files)
         seconds = time.perf_counter() - began
-        return Answer(status, seconds, os.getpid(), **known).encode()
+        return Answer(status, seconds, os.getpid(), **known).encode(self._key)
 
     def _attempt(self, payload: BytesLike, files: Mapping[str, str]) -> tuple[Status, dict[str, Any]]:
         try:
@@ -123,7 +101,7 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
             return Status.UNOPENED, _failure(error)
         try:
-            with trial_devices_set(order["devices"]), trial_named(order["name"]):
+            with trial_devices_set(order.devices), trial_named(order.name):
                 outcome, state = _run(order, evaluator, model, self._board)
         except KeyboardInterrupt:
             raise
@@ -131,39 +109,39 @@ class Executor:
             return Status.RAISED, _failure(error)
         try:
             result = {"info": outcome.info, "value": outcome.value, "state_dict": state}
-            body = pack(result, kind=RESULT, key=self._key)
+            carried = carry(result, self._key)
         except Exception as error:  # noqa: BLE001 - pickling runs code of the user's
             return Status.UNSENDABLE, {"score": outcome.score, **_failure(error)}
-        return Status.DONE, {"score": outcome.score, "body": body}
+        return Status.DONE, {"score": outcome.score, **carried}
 
     def _open(self, payload: BytesLike, files: Mapping[str, str]) -> tuple[Order, Any, Any]:
-        order: Order = unpack(payload, kind=TRIAL, key=self._key, in_place=_is_writable(payload))
-        digest = order["evaluator"]
+        order = Order.decode(payload, self._key)
+        digest = order.evaluator
         if digest not in self._opened:
             self._opened[digest] = open_evaluator(
                 files[digest], self._key, allow=self._allow, verify_tensors=_VERIFY
             )
         evaluator = self._opened[digest].rehydrate()
-        if order["model_file"] is None:
-            return order, evaluator, order["model"]
+        if order.model_file is None:
+            return order, evaluator, order.model
         # A private map: the trial may write to its weights, and the file stays as it is.
-        path = files[order["model_file"]]
+        path = files[order.model_file]
         return order, evaluator, unpack_file(path, kind=MODEL, key=self._key, verify_tensors=_VERIFY)
 
 
 def _run(
     order: Order, evaluator: Any, model: Any, board: Marker | None
 ) -> tuple[Outcome, dict[str, Any] | None]:
-    seed_everything(order["seed"])
+    seed_everything(order.seed)
     if not isinstance(model, torch.nn.Module):
         model = model()
-    if order["devices"] and isinstance(model, torch.nn.Module):
+    if order.devices and isinstance(model, torch.nn.Module):
         model = model.to(trial_devices()[0])
-    with bind(evaluator, model, rename=order["rename"], missing=order["missing"]) as binding:
+    with bind(evaluator, model, rename=order.rename, missing=order.missing) as binding:
         if board is not None:
-            binding.on_event(lambda event: board.mark(order["slot"], event.step, event.max_steps))
-        outcome = read_outcome(order["task"](binding, **order["arguments"]))
-        state = _state_of(binding.model) if order["state_dict"] else None
+            binding.on_event(lambda event: board.mark(order.slot, event.step, event.max_steps))
+        outcome = read_outcome(order.task(binding, **order.arguments))
+        state = _state_of(binding.model) if order.state_dict else None
     return outcome, state
 
 
@@ -193,11 +171,6 @@ def _state_of(model: torch.nn.Module) -> dict[str, Any]:
         name: value.detach().cpu() if isinstance(value, torch.Tensor) else value
         for name, value in model.state_dict().items()
     }
-
-
-def _is_writable(data: BytesLike) -> bool:
-    """Whether tensors may live in these bytes, as nobody else uses them."""
-    return not memoryview(data).readonly
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

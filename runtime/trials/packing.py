@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...serialization import SigningKey, pack
+from ...serialization import SigningKey
 from ...serialization.content import draft_evaluator
 from ...serialization.packing import draft_value
 from ..pools import Job
-from .execute import MODEL, TRIAL, Order
+from .execute import MODEL
+from .orders import Order
 from .seeding import trial_seed
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Packer:
             name=name,
             slot=number,
         )
-        payload = pack(order, kind=TRIAL, key=self._key)
+        payload = order.encode(self._key)
         files = dict(self._evaluator.files) | (dict(model.files) if model is not None else {})
         return Job(number, payload, files, timeout)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import os
 import subprocess
 import sys
@@ -14,11 +16,12 @@ import pytest
 import torch
 import trial_material as material
 from trial_material import Net, make_evaluator
-from trial_processes import wait_until_gone
+from trial_processes import left_files, wait_until_gone
 
 import rebind
 from rebind.evaluator_schema.errors import (
     NotSerializableError,
+    SaveError,
     TrialError,
     TrialFailedError,
     TrialTimeoutError,
@@ -293,7 +296,7 @@ def test_an_evaluator_that_cannot_be_written_ends_the_run():
 
 
 def maps_a_file_of_a_run(process):
-    return f"/rebind-{os.getpid()}-" in Path(f"/proc/{process}/maps").read_text()
+    return "/memfd:rebind" in Path(f"/proc/{process}/maps").read_text()
 
 
 def in_steps(model, optimizers, criterion, lr_schedulers, max_steps=None):
@@ -342,21 +345,55 @@ def test_a_second_run_on_a_busy_pool_is_refused(evaluator):
     first.close()
 
 
-def test_files_on_the_shelf_have_no_name_and_end_with_it(tmp_path, monkeypatch):
+def put(shelf, content, **options):
+    return shelf.put(len(content), lambda file: file.write(content), **options)
+
+
+@pytest.mark.parametrize("left", [1 << 40, 0], ids=["memory", "disk"])
+def test_files_on_the_shelf_have_no_name_and_end_with_it(left, monkeypatch):
     """They are read by their path while the shelf is open; a full memory sends them to the disk."""
+    monkeypatch.setattr("rebind.runtime.trials.shelf.memory_left", lambda: left)
+    before = left_files()
     with Shelf() as shelf:
-        volume = shelf.put(lambda path: path.write_bytes(b"content"))
+        volume, other = put(shelf, b"content"), put(shelf, b"more")
         assert Path(volume.path).read_bytes() == b"content"
-        monkeypatch.setattr("rebind.runtime.trials.shelf._free", lambda folder: 1 << 40)
-        monkeypatch.setattr("rebind.runtime.trials.shelf._MEMORY", tmp_path / "missing")
-        with pytest.raises(FileNotFoundError):
-            shelf.put(lambda path: path.write_bytes(b"content"))
-        monkeypatch.setattr("rebind.runtime.trials.shelf._free", lambda folder: 0)
-        other = shelf.put(lambda path: path.write_bytes(b"more"))
-        assert Path(other.path).read_bytes() == b"more"
+        assert ("memfd" in str(Path(volume.path).readlink())) == bool(left)
+        assert left_files() == before
         shelf.remove(other)
         assert not Path(other.path).exists()
     assert not Path(volume.path).exists()
+
+
+def test_a_sealed_file_on_the_shelf_cannot_be_changed():
+    """Neither by those that it was made for, nor by its maker."""
+    with Shelf() as shelf:
+        volume, open_one = put(shelf, b"content", sealed=True), put(shelf, b"more")
+        for change in (
+            lambda file: file.write(b"X"),
+            lambda file: file.truncate(0),
+            lambda file: file.truncate(99),
+        ):
+            with pytest.raises(PermissionError), Path(volume.path).open("r+b", buffering=0) as file:
+                change(file)
+        with Path(volume.path).open("r+b") as file, pytest.raises(PermissionError):
+            mmap.mmap(file.fileno(), 0)
+        assert Path(volume.path).read_bytes() == b"content"
+        with Path(open_one.path).open("r+b") as file:
+            file.write(b"X")
+        assert Path(open_one.path).read_bytes() == b"Xore"
+
+
+def test_a_file_that_fits_nowhere_is_told(monkeypatch):
+    """Memory that refuses it leads to the disk, and the disk's own word is passed on."""
+
+    def write(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with (
+        Shelf() as shelf,
+        pytest.raises(SaveError, match=r"No space left on device\. The disk is full: free"),
+    ):
+        shelf.put(7, write, sealed=True)
 
 
 SCRIPT = """
