@@ -38,6 +38,7 @@ from .values import (
     ParametersHole,
     Ref,
     Shared,
+    is_container,
     leaves,
     map_container,
     plain,
@@ -307,6 +308,6 @@ def replace_leaves(value: Any, replace: Callable[[Any], Any]) -> Any:
                 ),
             }
         )
-    if isinstance(value, dict | list | tuple | set | frozenset | Iterated | Shared | InPlace):
+    if is_container(value):
         return map_container(value, lambda item: replace_leaves(item, replace))
     return replace(value)

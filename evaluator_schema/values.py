@@ -142,6 +142,11 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
     return value
 
 
+def is_container(value: Any) -> bool:
+    """Tell whether `map_container` looks into a value."""
+    return not _is_leaf(type(value))
+
+
 def plain(value: Any) -> Any:
     """Give what an `Iterated`, `Shared` or `InPlace` holds, and anything else as it is."""
     while isinstance(value, Iterated | Shared | InPlace):

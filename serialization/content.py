@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ..evaluator_schema.declarative.importing import import_path, is_allowed, resolve
+from ..evaluator_schema.declarative.migrations import migration_count
 from ..evaluator_schema.errors import (
     CorruptedError,
     InvalidPayloadError,
@@ -87,6 +88,7 @@ class Content:
         self._allow = ("*",) if opened.vouched else tuple(allow)
         self._checked = False
         self._blank: Evaluator | None = None
+        self._migrations = 0
 
     def evaluator(self, memory: MemoryReader) -> Evaluator:
         """Make an evaluator.
@@ -105,7 +107,7 @@ class Content:
             raise NotARebindFileError(
                 f"These bytes hold the value {manifest.kind!r}, and no evaluator: use unpack."
             )
-        if self._blank is not None:
+        if self._blank is not None and self._migrations == migration_count():
             return self._blank.with_leaves(lambda leaf: _filled(leaf, memory))
         evaluator = _valid(manifest, self._allow, lambda: self._validated(memory))
         self._checked = _is_own(type(evaluator))
@@ -129,7 +131,7 @@ class Content:
         cls = _class_of(manifest, self._allow)
         evaluator = cls.model_validate_json(self._opened.text(), context=context)
         if _is_own(cls):
-            self._blank = _blank(evaluator, read)
+            self._blank, self._migrations = _blank(evaluator, read), migration_count()
         return evaluator
 
 

@@ -40,6 +40,11 @@ def add_migration(target: str, migrate: Migration) -> Migration:
     return migrate
 
 
+def migration_count() -> int:
+    """Tell how many migrations there are; one that was added may change what was read before."""
+    return len(_migrations)
+
+
 def migrated(spec: Spec) -> Spec:
     """Apply all migrations for a spec's target, in the order in which they were added."""
     for target, migrate in _migrations:

@@ -29,7 +29,7 @@ def write_message(told: Mapping[str, Any], body: BytesLike, key: SigningKey) -> 
         key: Signs both.
     """
     text = json.dumps(told).encode()
-    signature = key.sign(text + bytes(body[:_SIGNED_OF_BODY])).encode()
+    signature = key.sign(_signed(text, body)).encode()
     return b"".join((_HEAD.pack(len(text), signature), text, body))
 
 
@@ -41,11 +41,15 @@ def read_message(data: BytesLike, key: SigningKey) -> tuple[dict[str, Any], memo
         SignatureError: It was changed, or signed with another key.
     """
     view = memoryview(data)
-    if len(view) < _HEAD.size:
-        raise TruncatedError(f"A message of {len(view)} bytes is none of rebind's. Send it again.")
-    length, signature = _HEAD.unpack_from(view)
-    text, body = bytes(view[_HEAD.size : _HEAD.size + length]), view[_HEAD.size + length :]
-    signed = text + bytes(body[:_SIGNED_OF_BODY])
-    verify_signature(signed, signature.decode("ascii", "ignore"), key.id, (key,))
+    length, signature = _HEAD.unpack_from(view) if len(view) >= _HEAD.size else (0, b"")
+    start = _HEAD.size + length
+    if len(view) < start:
+        raise TruncatedError(f"The message ends after {len(view):,} bytes of {start:,}. Send it again.")
+    text, body = bytes(view[_HEAD.size : start]), view[start:]
+    verify_signature(_signed(text, body), signature.decode("ascii", "ignore"), key.id, (key,))
     told: dict[str, Any] = json.loads(text)
     return told, body
+
+
+def _signed(text: bytes, body: BytesLike) -> bytes:
+    return len(text).to_bytes(4, "big") + text + bytes(body[:_SIGNED_OF_BODY])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections import OrderedDict, deque
 
 import pytest
 import spec_material as material
@@ -304,3 +305,22 @@ def test_an_evaluator_keeps_no_tensor_of_the_model():
     model = torch.nn.Linear(5000, 2000)
     evaluator = make(optimizers=sgd(model), model=model)
     assert len(rebind.dumps(evaluator)) < 10_000
+
+
+class TwoGroups(torch.optim.SGD):
+    """An optimizer that takes parameters in two places."""
+
+    def __init__(self, params, extra, lr=0.1):
+        super().__init__(
+            [{"params": params}, {"params": [*(extra.values() if isinstance(extra, dict) else extra)]}], lr=lr
+        )
+
+
+@pytest.mark.parametrize("container", [list, tuple, deque, lambda items: OrderedDict(a=items[0])])
+def test_names_are_learned_in_every_container(container):
+    """Parameters whose names only the model knows, in whatever they were handed over."""
+    model = torch.nn.Linear(2, 1)
+    optimizer = trace(TwoGroups)([model.weight], container([model.bias]))
+    evaluator = make(optimizers=optimizer)
+    evaluator.resolve_names(model)
+    assert evaluator.parameter_names() == ["weight", "bias"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import torch
 
 
@@ -20,3 +22,7 @@ def evaluate(model):
 
 def factor(epoch):
     return 0.9**epoch
+
+
+class Colour(enum.Enum):
+    RED = 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import time
+from collections import OrderedDict, deque
 from pathlib import Path
+from typing import NamedTuple
 
 import importable_parts
 import pytest
@@ -248,9 +251,10 @@ def test_parameters_without_names_are_told_before_anything_is_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_checked_once_comes_back_equal_each_time(tmp_path, monkeypatch):
+@pytest.mark.parametrize("written", [with_code, make], ids=["pickled", "declared"])
+def test_what_is_checked_once_comes_back_equal_each_time(written, tmp_path, monkeypatch):
     """Only the first rehydration checks; a migration that is added later has its say."""
-    evaluator = with_code(dummy_input=torch.ones(3))
+    evaluator = written(dummy_input=torch.ones(3))
     save(evaluator, tmp_path / "f", KEY)
     with open_evaluator(tmp_path / "f", KEY) as opened:
         first, second = opened.rehydrate(), opened.rehydrate()
@@ -261,9 +265,76 @@ def test_what_is_checked_once_comes_back_equal_each_time(tmp_path, monkeypatch):
         assert opened.rehydrate().optimizers.kwargs == {"lr": 7.0}
 
 
-def test_each_rehydration_is_a_fresh_evaluator(tmp_path):
+class Pair(NamedTuple):
+    """At the top of a module, so that JSON carries it."""
+
+    left: object
+    right: object
+
+
+def everything_that_json_carries():
+    tensor = torch.arange(12.0).view(3, 4)
+    return {
+        "tensors": [tensor, tensor[1], tensor.T, torch.nn.Parameter(torch.ones(2)), tensor[:0]],
+        "containers": ([1], {2}, frozenset({3}), deque([4, [5]], 9), OrderedDict(six=[7])),
+        "pair": Pair([8], tensor),
+        "values": [None, True, 1.5, 2j, "text", b"bytes", range(3), torch.float16, torch.device("cpu")],
+        "named": [torch.nn.Linear, torch.nn.functional.relu, torch.Size([2]), importable_parts.Colour.RED],
+        9: "a key that JSON lacks",
+    }
+
+
+def changed(value):
+    """Change everything in a value that can be changed, in place."""
+    if isinstance(value, torch.Tensor):
+        value.data.fill_(99)
+    elif isinstance(value, dict):
+        for each in [*value, *value.values()]:
+            changed(each)
+        value["changed"] = True
+    elif isinstance(value, list | tuple | deque):
+        for each in value:
+            changed(each)
+        if not isinstance(value, tuple):
+            value.append("changed")
+    elif isinstance(value, set):
+        value.add("changed")
+    elif isinstance(value, functools.partial):
+        changed(value.keywords)
+        changed(value.args)
+
+
+@pytest.mark.parametrize(
+    "dummy",
+    [
+        everything_that_json_carries,
+        lambda: functools.partial(torch.nn.functional.cross_entropy, weight=torch.ones(2), other=[1]),
+        lambda: {torch.ones(2): 1},
+    ],
+    ids=["everything", "partial", "tensor as a key"],
+)
+def test_evaluators_without_code_share_nothing_that_can_be_changed(dummy, tmp_path):
+    """However often one is made of one file: all that is in one was changed before the next is made."""
+    written = make(dummy_input=dummy())
+    written.optimizers.kwargs["lr"] = torch.tensor(0.1)
+    save(written, tmp_path / "f", KEY)
+    with open_evaluator(tmp_path / "f", KEY, allow=[*ALLOW, __name__]) as opened:
+        assert opened.manifest.payload == "json"
+        for _ in range(4):
+            evaluator, fresh = opened.rehydrate(), load(tmp_path / "f", KEY)
+            assert dumps(evaluator) == dumps(fresh)
+            assert evaluator.model_fields_set == fresh.model_fields_set
+            assert evaluator.code_fields() == []
+            changed(evaluator.dummy_input)
+            changed(evaluator.optimizers.kwargs)
+            changed(evaluator.lr_schedulers.kwargs)
+            assert dumps(evaluator) != dumps(fresh)
+
+
+@pytest.mark.parametrize("written", [with_code, make], ids=["pickled", "declared"])
+def test_each_rehydration_is_a_fresh_evaluator(written, tmp_path):
     """What is written to one shows in no other, and not in the file."""
-    save(with_code(dummy_input=torch.zeros(3)), tmp_path / "f", KEY)
+    save(written(dummy_input=torch.zeros(3)), tmp_path / "f", KEY)
     with open_evaluator(tmp_path / "f", KEY) as opened:
         first, second = opened.rehydrate(), opened.rehydrate()
         first.dummy_input.fill_(7)
