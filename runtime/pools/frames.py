@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _PREFIX = struct.Struct("!IQ")  # the lengths of header and body
 _READ_AT_ONCE = 1 << 16  # bytes; a larger body is read to where it stays
 _PARTS_AT_ONCE = 64
+_NOTHING = memoryview(b"")
 _LARGEST = 1 << 40  # longer than any real message: such a length is noise on the wire
 
 
@@ -53,7 +54,7 @@ class Inbox:
         self._end = 0
         self._header: Any = None
         self._body: bytearray | None = None
-        self._rest = memoryview(b"")  # what is still to be filled of `_body`
+        self._rest = _NOTHING  # what is still to be filled of `_body`
 
     @property
     def begun(self) -> bool:
@@ -73,7 +74,7 @@ class Inbox:
                 self._begin_body()
             if self._body is not None and not len(self._rest):
                 frame = Frame(self._header, self._body)
-                self._header, self._body = None, None
+                self._header, self._body, self._rest = None, None, _NOTHING  # nothing of it is kept
                 return frame
             into = self._rest if self._body is not None else memoryview(self._read)[self._end :]
             count = sock.recv_into(into)

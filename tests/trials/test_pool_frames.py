@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 
 import pytest
 from hypothesis import given
@@ -99,3 +100,14 @@ def test_a_blocking_end_and_a_channel_understand_each_other():
         assert dict(frame.header) == {"kind": "ready", "id": 1}
         assert channel.receive() is None
         channel.close()
+
+
+def test_an_inbox_keeps_nothing_of_a_frame_that_it_gave_away():
+    """A large result is freed as soon as nobody uses it, also while the channel is silent."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        inbox = Inbox()
+        send(theirs, Frame({"kind": "answer"}, b"x" * 10_000))
+        body = inbox.receive(ours).body
+        assert sys.getrefcount(body) == 2  # `body` itself, and the argument
+        body.append(1)  # which a view of it would forbid
