@@ -77,7 +77,7 @@ class Evaluator(Frozen):
                 its place.
         """
         fields = {name: replace_leaves(value, replace) for name, value in self.fields().items()}
-        copied: Self = type(self).model_construct(self.model_fields_set, **fields)  # type: ignore[assignment]
+        copied: Self = type(self).model_construct(set(self.model_fields_set), **fields)  # type: ignore[assignment]
         return copied
 
     def code_fields(self) -> list[str]:

@@ -115,7 +115,7 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
     does to it never reaches the record.
     """
     kind = type(value)
-    if _is_leaf(kind):
+    if not is_container(value):
         return value
     if kind in (list, tuple, set, frozenset):
         return kind(each(item) for item in value)
@@ -131,20 +131,26 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
         return deque(map(each, value), value.maxlen)
     if is_namedtuple(value):
         return type(value)._make(each(item) for item in value)
-    if isinstance(value, Mapping) and hasattr(value, "copy") and hasattr(value, "update"):
-        copied = value.copy()
-        copied.update({key: each(item) for key, item in value.items()})
-        return copied
     if isinstance(value, list):
         copied = copy.copy(value)
         copied[:] = [each(item) for item in value]
         return copied
-    return value
+    copied = value.copy()
+    copied.update({key: each(item) for key, item in value.items()})
+    return copied
 
 
 def is_container(value: Any) -> bool:
-    """Tell whether `map_container` looks into a value."""
-    return not _is_leaf(type(value))
+    """Tell whether `map_container` copies a value; one that it cannot copy is a leaf."""
+    kind = type(value)
+    if _is_leaf(kind):
+        return False
+    return (
+        kind in _COPIED
+        or is_namedtuple(value)
+        or isinstance(value, list)
+        or (isinstance(value, Mapping) and hasattr(value, "copy") and hasattr(value, "update"))
+    )
 
 
 def plain(value: Any) -> Any:
@@ -200,6 +206,7 @@ def _gather(values: Iterable[Any], found: list[Any]) -> None:
             found.append(held)
 
 
+_COPIED = frozenset({list, tuple, set, frozenset, dict, deque, Iterated, Shared, InPlace})
 _CONTAINERS = (Mapping, list, tuple, set, frozenset, deque, Iterated, Shared, InPlace)
 # Which types are leaves: asking for each value anew would be most of the cost of large optimizers.
 _LEAVES: dict[type, bool] = {}

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # The class of an evaluator that is not rebind's own travels with it, under this name.
 _CLASS: Final = "class"
+_DICT_OF_OTHER_KEYS: Final = '"$dict"'
 _MOST_DIGITS: Final = 12
 
 
@@ -87,8 +88,10 @@ class Content:
         # What somebody vouches for may name whatever it wants, as pickled code may.
         self._allow = ("*",) if opened.vouched else tuple(allow)
         self._checked = False
+        # A copy without tensors, unless it would share what can be changed, and how many migrations it
+        # has been through.
         self._blank: Evaluator | None = None
-        self._migrations = 0
+        self._migrations = -1
 
     def evaluator(self, memory: MemoryReader) -> Evaluator:
         """Make an evaluator.
@@ -129,9 +132,12 @@ class Content:
             cls = fields.pop(_CLASS, None) or _class_of(manifest, ())
             return cls.from_fields(fields, context=context, checked=self._checked and _is_own(cls))
         cls = _class_of(manifest, self._allow)
-        evaluator = cls.model_validate_json(self._opened.text(), context=context)
-        if _is_own(cls):
-            self._blank, self._migrations = _blank(evaluator, read), migration_count()
+        text = self._opened.text()
+        evaluator = cls.model_validate_json(text, context=context)
+        if _is_own(cls) and self._migrations != migration_count():
+            # The keys of a dict are not looked into, and those of JSON are strings.
+            self._blank = None if _DICT_OF_OTHER_KEYS in text else _blank(evaluator, read)
+            self._migrations = migration_count()
         return evaluator
 
 

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from ..evaluator_schema.errors import EnvironmentMismatchError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .manifest import Manifest
 
 # A payload calls private functions of these by name, and they keep them within a major version.
@@ -37,49 +39,65 @@ def current_versions() -> dict[str, str]:
 def check_environment(manifest: Manifest) -> None:
     """Check that this environment can open the payload.
 
+    A declarative payload has no code, and none of this applies to it.
+
+    Raises:
+        EnvironmentMismatchError: As `check_versions`.
+
+    Warns:
+        EnvironmentWarning: As `check_versions`.
+    """
+    if manifest.payload == "pickle":
+        fields = ", ".join(manifest.code_fields)
+        check_versions(manifest.versions, manifest.python_implementation, of=f"The pickled code in {fields}")
+
+
+def check_versions(versions: Mapping[str, str], implementation: str, *, of: str) -> None:
+    """Check that code which was written with these versions runs here.
+
     Pickled code holds bytecode, which only the same minor version of the same Python understands:
     a function from Python 3.11 opens in 3.12 without complaint, and crashes the process when it is
-    called. A declarative payload has no code, and none of this applies to it.
+    called.
+
+    Args:
+        versions: Of `python`, and of libraries.
+        implementation: As in `sys.implementation.name`.
+        of: What was written.
 
     Raises:
         EnvironmentMismatchError: Python's minor version differs, or the major version of a library
             that the payload calls by private names.
 
     Warns:
-        EnvironmentWarning: A library here is older than the one that wrote the file.
+        EnvironmentWarning: A library here is older.
     """
-    if manifest.payload != "pickle":
-        return
-    _check_python(manifest)
-    for library, written in manifest.versions.items():
+    _check_python(versions.get("python", "?"), implementation, of)
+    for library, written in versions.items():
         here = current_version(library)
         if library == "python" or here is None or _release(written) == _release(here):
             continue
         if library in _MAJOR_MATTERS and _release(written)[:1] != _release(here)[:1]:
             raise EnvironmentMismatchError(
-                f"The pickled code in {_fields(manifest)} was written with {library} {written}, "
-                f"and this is {library} {here}. Install {library} {written}, or write the file "
-                "again with this one."
+                f"{of} was written with {library} {written}, and this is {library} {here}. "
+                f"Install {library} {written}, or write it again with this one."
             )
         if _release(written) > _release(here):
             warnings.warn(
-                f"The file was written with {library} {written}, which is later than {here} here; "
-                f"if it does not work, update {library}.",
+                f"{of} was written with {library} {written}, which is later than {here} "
+                f"here; if it does not work, update {library}.",
                 EnvironmentWarning,
                 stacklevel=2,
             )
 
 
-def _check_python(manifest: Manifest) -> None:
-    here, written = platform.python_version(), manifest.versions.get("python", "?")
-    same = manifest.python_implementation == sys.implementation.name
-    if same and _release(here) == _release(written):
+def _check_python(written: str, implementation: str, of: str) -> None:
+    here = platform.python_version()
+    if implementation == sys.implementation.name and _release(here) == _release(written):
         return
     raise EnvironmentMismatchError(
-        f"The pickled code in {_fields(manifest)} was written by {manifest.python_implementation} "
-        f"{written}, and only Python {_minor(written)} can open it; this is "
-        f"{sys.implementation.name} {here}. Use Python {_minor(written)}, or write the file again "
-        "with this one."
+        f"{of} was written by {implementation} {written}, and only Python {_minor(written)} "
+        f"can open it; this is {sys.implementation.name} {here}. Use Python {_minor(written)}, or write it "
+        "again with this one."
     )
 
 
@@ -108,7 +126,3 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
-
-
-def _fields(manifest: Manifest) -> str:
-    return ", ".join(manifest.code_fields)

@@ -16,7 +16,7 @@ from ..evaluator_schema.errors import InvalidKeyError, UnknownKeyError, WrongKey
 MIN_SECRET_BYTES: Final = 32
 
 # Signatures of this format cannot be replayed as those of something else made with the same secret.
-_PURPOSE: Final = b"rebind file signature 1\0"
+_PURPOSE: Final = "rebind {} signature 1\0"
 _MAKE_ONE: Final = "Make one with SigningKey.generate('name')."
 _KEY_LINE: Final = re.compile(r"rebind-key (?P<id>\S+) (?P<secret>(?:[0-9a-fA-F]{2})+)\s*")
 
@@ -121,14 +121,15 @@ class SigningKey:
         with os.fdopen(descriptor, "wb") as file:
             file.write(f"rebind-key {self.id} {self.secret.hex()}\n".encode())
 
-    def sign(self, data: bytes) -> str:
+    def sign(self, data: bytes, *, purpose: str = "file") -> str:
         """The signature of some bytes, as 64 hexadecimal digits: HMAC-SHA256 (RFC 2104).
 
         Args:
-            data: The bytes. A fixed prefix goes before them, so that nothing else that the same
-                secret signed passes for a file.
+            data: The bytes.
+            purpose: What they are. It goes before them in a fixed form, so that nothing else that the
+                same secret signed passes for a file.
         """
-        return hmac.digest(self.secret, _PURPOSE + data, "sha256").hex()
+        return hmac.digest(self.secret, _PURPOSE.format(purpose).encode() + data, "sha256").hex()
 
     def __copy__(self) -> SigningKey:
         return self

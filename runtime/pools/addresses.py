@@ -1,7 +1,7 @@
 """The name under which a file of rebind goes to workers, wherever it lies.
 
-Its header holds a digest of every byte that follows, and whoever opens the file checks them all. So
-the header tells one file from every other, and 1 GiB is named as fast as 1 KiB.
+Its header holds a digest of every byte that follows. So the header tells one file from every other,
+and 1 GiB is named as fast as 1 KiB.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import socket
 import struct
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _PREFIX = struct.Struct("!IQ")  # the lengths of header and body
 _READ_AT_ONCE = 1 << 16  # bytes; a larger body is read to where it stays
 _PARTS_AT_ONCE = 64
+_LARGEST_HEADER = 1 << 26
+_ALIGNMENT = 64
 _NOTHING = memoryview(b"")
 _LARGEST = 1 << 40  # longer than any real message: such a length is noise on the wire
 
@@ -53,7 +56,7 @@ class Inbox:
         self._read = bytearray(_READ_AT_ONCE)  # what has arrived, up to `_end`, and is not of `_body`
         self._end = 0
         self._header: Any = None
-        self._body: bytearray | None = None
+        self._body: memoryview | None = None
         self._rest = _NOTHING  # what is still to be filled of `_body`
 
     @property
@@ -90,7 +93,7 @@ class Inbox:
         if self._end < _PREFIX.size:
             return
         header, body = _PREFIX.unpack_from(self._read)
-        if body > _LARGEST:
+        if header > _LARGEST_HEADER or body > _LARGEST:
             raise EOFError("the channel carries something else than frames")
         start = _PREFIX.size + header
         if start > len(self._read):
@@ -100,11 +103,20 @@ class Inbox:
         self._header = json.loads(self._read[_PREFIX.size : start])
         arrived = self._read[start : min(start + body, self._end)]
         after = self._read[start + len(arrived) : self._end]  # of the next frame
+        if len(self._read) > _READ_AT_ONCE >= len(after):
+            self._read = bytearray(_READ_AT_ONCE)
         self._read[: len(after)] = after
         self._end = len(after)
-        self._body = bytearray(body)
+        self._body = _aligned(body)
         self._body[: len(arrived)] = arrived
-        self._rest = memoryview(self._body)[len(arrived) :]
+        self._rest = self._body[len(arrived) :]
+
+
+def _aligned(size: int) -> memoryview:
+    """So many bytes of memory where tensors may lie: torch aligns its own in the same way."""
+    memory = bytearray(size + _ALIGNMENT)
+    start = -ctypes.addressof(ctypes.c_char.from_buffer(memory)) % _ALIGNMENT
+    return memoryview(memory)[start : start + size]
 
 
 class Channel:

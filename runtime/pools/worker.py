@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Collecting garbage may cost some 50 ms beside what the jobs have imported; after a second of work that
 # is little, and the model of one trial should not wait for the collector while the next one is built.
 _WORK_WORTH_A_COLLECTION = 1.0
+_LONGEST_TEXT = 1 << 20  # characters
 
 
 def main(channel: int, lifeline: int, crash_report: int) -> None:
@@ -85,8 +86,9 @@ def _answer(handler: Handler, frame: Frame) -> Frame:
 
 
 def _failure(kind: str, job: int, error: BaseException) -> Frame:
-    trace = "".join(traceback.format_exception(error))
-    detail = traceback.format_exception_only(error)[-1].strip()
+    # Neither may be longer than a frame's header can be.
+    trace = "".join(traceback.format_exception(error))[-_LONGEST_TEXT:]
+    detail = traceback.format_exception_only(error)[-1].strip()[:_LONGEST_TEXT]
     return Frame({"kind": kind, "id": job, "detail": detail, "trace": trace})
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _KIND = "result"
 _LARGEST_PLAIN = 1 << 63
+_LONGEST_PLAIN = 1 << 16  # characters
 _LONGEST_DETAIL = 2_000  # characters; a message may hold a whole printed tensor
 
 
@@ -39,6 +40,7 @@ class Answer:
         status: How far it got.
         seconds: How long it took, from the opening of the trial on.
         process_id: The worker's.
+        trial: The trial's name; empty where the worker could not even read that.
         score: The trial's score, also where the rest of the result could not be sent.
         detail: The error, as one line.
         error: The names of the error's classes, most special first, separated by spaces.
@@ -50,6 +52,7 @@ class Answer:
     status: Status
     seconds: float
     process_id: int
+    trial: str = ""
     score: float | None = None
     detail: str = ""
     error: str = ""
@@ -59,7 +62,7 @@ class Answer:
 
     def encode(self, key: SigningKey) -> bytes:
         """The answer as bytes, signed."""
-        return write_message({name: getattr(self, name) for name in _TOLD}, self.body, key)
+        return write_message(_KIND, {name: getattr(self, name) for name in _TOLD}, self.body, key)
 
     @classmethod
     def decode(cls, data: BytesLike, key: SigningKey) -> Self:
@@ -68,7 +71,7 @@ class Answer:
         Raises:
             SerializationError: The bytes are damaged, or signed with another key.
         """
-        told, body = read_message(data, key)
+        told, body = read_message(_KIND, data, key)
         return cls(**told | {"status": Status(told["status"]), "body": body})
 
     def result(self, key: SigningKey) -> dict[str, Any]:
@@ -105,12 +108,26 @@ def carry(result: dict[str, Any], key: SigningKey) -> dict[str, Any]:
 
 
 def _is_plain(key: Any, value: Any) -> bool:
-    """Whether JSON gives back exactly this. A large integer is told in so many digits that it refuses to."""
-    return type(key) is str and (
+    """Whether JSON gives back exactly this, of these types, and shortly."""
+    kind = type(value)
+    return _is_text(key) and (
         value is None
-        or type(value) in (str, bool, float)
-        or (type(value) is int and abs(value) < _LARGEST_PLAIN)
+        or kind is bool
+        or kind is float
+        or (kind is int and abs(value) < _LARGEST_PLAIN)
+        or _is_text(value)
     )
+
+
+def _is_text(value: Any) -> bool:
+    """Whether a value is a short string of Unicode. JSON would make one character of two surrogates."""
+    if type(value) is not str or len(value) > _LONGEST_PLAIN:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def describe(error: BaseException) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def current_settings() -> dict[str, Any]:
 
 @contextmanager
 def trial_conditions(threads: int, settings: Mapping[str, Any]) -> Iterator[None]:
-    """Run a block under given conditions, and leave no trace of it in the process.
+    """Run a block under given conditions, and put those of before back.
 
     Threads and settings are as given; gradients are on and autocast is off, whatever the caller is
     in the middle of.

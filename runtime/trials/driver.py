@@ -161,7 +161,9 @@ class Driver:
         try:
             answer = Answer.decode(outcome.answer, self._key)
         except SerializationError as error:
-            return replace(blank, error=faults.not_read(name, error))
+            return replace(blank, error=faults.damaged(name, error))
+        if answer.trial != name and answer.status is not Status.UNOPENED:
+            return replace(blank, error=faults.of_another(name, answer))
         blank = replace(blank, score=answer.score, seconds=answer.seconds)
         if answer.status is not Status.DONE:
             return replace(blank, error=faults.of_answer(name, answer))

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 
+from ...evaluator_schema.errors import CorruptedError
 from ...serialization import SigningKey, open_evaluator, unpack_file
+from ...serialization.environment import check_versions, current_versions
 from ..binding.binding import bind
 from ..binding.evaluation import Evaluation
+from ..pools.addresses import address
 from .answers import Answer, Status, carry, describe
 from .conditions import trial_conditions
 from .leases import trial_devices, trial_devices_set
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 # while it starts, so that no trial's time is charged for it.
 _PRELOADED = ("torch._dynamo",)
 
-# Whoever signs the files has sealed them, where they are in memory; copies that came over a network are not.
+# A file in memory was verified once it was sealed; one on disk, or a copy from a network, was not.
 _VERIFY: Final = "unless sealed"
 _OPENING = 0  # seeds what is drawn while a trial is opened, before its own seed is known
 MODEL = "model"  # a kind of packed values
@@ -62,6 +65,8 @@ def make_context(
         "preload": [name for name in _PRELOADED if name in sys.modules],
         "allow": sorted({name.partition(".")[0] for name in sys.modules}),
         "process": os.getpid(),
+        "versions": current_versions(),
+        "implementation": sys.implementation.name,
     }
     return json.dumps(told).encode()
 
@@ -81,6 +86,7 @@ class Executor:
         for name in told["preload"]:
             import_module(name)
         self._allow: list[str] = told["allow"]
+        self._environment: tuple[dict[str, str], str] = (told["versions"], told["implementation"])
         # In the user's own process the generators of random numbers are the user's, and put back.
         self._keep_random_state = random_state_kept if told["process"] == os.getpid() else nullcontext
         self._opened: dict[str, Any] = {}
@@ -100,9 +106,13 @@ class Executor:
             order, evaluator, model = self._open(payload, files)
         except Exception as error:  # noqa: BLE001 - unpickling runs code of the user's
             return Status.UNOPENED, _failure(error)
+        status, known = self._run(order, evaluator, model)
+        return status, {"trial": order.name, **known}
+
+    def _run(self, order: Order, evaluator: Any, model: Any) -> tuple[Status, dict[str, Any]]:
         try:
             with trial_devices_set(order.devices), trial_named(order.name):
-                outcome, state = _run(order, evaluator, model, self._board)
+                outcome, state = _do(order, evaluator, model, self._board)
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a task may even call sys.exit
@@ -115,21 +125,29 @@ class Executor:
         return Status.DONE, {"score": outcome.score, **carried}
 
     def _open(self, payload: BytesLike, files: Mapping[str, str]) -> tuple[Order, Any, Any]:
+        check_versions(*self._environment, of="The trial")
         order = Order.decode(payload, self._key)
         digest = order.evaluator
         if digest not in self._opened:
-            self._opened[digest] = open_evaluator(
-                files[digest], self._key, allow=self._allow, verify_tensors=_VERIFY
-            )
+            path = _path(files, digest)
+            self._opened[digest] = open_evaluator(path, self._key, allow=self._allow, verify_tensors=_VERIFY)
         evaluator = self._opened[digest].rehydrate()
         if order.model_file is None:
             return order, evaluator, order.model
         # A private map: the trial may write to its weights, and the file stays as it is.
-        path = files[order.model_file]
+        path = _path(files, order.model_file)
         return order, evaluator, unpack_file(path, kind=MODEL, key=self._key, verify_tensors=_VERIFY)
 
 
-def _run(
+def _path(files: Mapping[str, str], digest: str) -> str:
+    """Where a file is, which has to be the very one: a path may lead to another one by now."""
+    path = files[digest]
+    if address(path) != digest:
+        raise CorruptedError(f"The file of the trial at {path} is not the one that was sent. Run it again.")
+    return path
+
+
+def _do(
     order: Order, evaluator: Any, model: Any, board: Marker | None
 ) -> tuple[Outcome, dict[str, Any] | None]:
     seed_everything(order.seed)

@@ -61,6 +61,24 @@ def not_read(name: str, error: Exception) -> TrialError:
     return fault
 
 
+def damaged(name: str, error: Exception) -> TrialError:
+    """The error of a trial whose answer is not what its worker sent."""
+    fault = UnpicklableResultError(
+        f"the answer about trial {name!r} was damaged on its way: {describe(error)[0]} If that happens "
+        "again, look for what stands between the workers and this process"
+    )
+    fault.__cause__ = error
+    return fault
+
+
+def of_another(name: str, answer: Answer) -> TrialError:
+    """The error of a trial for which the answer about another one came."""
+    return UnpicklableResultError(
+        f"the answer about trial {name!r} is that about {answer.trial!r}: the pool has mixed them up, or "
+        "somebody who stands between it and this process. Run the trial again"
+    )
+
+
 def of_answer(name: str, answer: Answer) -> TrialError:
     """The error that a worker reports about a trial."""
     kinds = set(answer.error.split())

@@ -35,7 +35,8 @@ def memory_left() -> int:
 def _left_in_groups() -> Iterator[int]:
     """What each group that this process is in, and each above it, has left."""
     for line in _read(_OWN_GROUPS).splitlines():
-        _, controllers, own = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, _, own = rest.partition(":")
         for controller in set(controllers.split(",")) & _VERSIONS.keys():
             root, limit, usage, given_up = _VERSIONS[controller]
             # A container may not see its own group under this name, but as the root.
@@ -54,6 +55,6 @@ def _left(folder: Path, limit: str, usage: str, given_up: str) -> Iterator[int]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(errors="replace")
     except OSError:
         return ""

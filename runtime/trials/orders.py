@@ -60,7 +60,7 @@ class Order:
         objects = {name: getattr(self, name) for name in _OBJECTS}
         told = {name: getattr(self, name) for name in _TOLD} | {"names": _names(objects)}
         body = b"" if told["names"] is not None else pack(objects, kind=_KIND, key=key)
-        return write_message(told, body, key)
+        return write_message(_KIND, told, body, key)
 
     @classmethod
     def decode(cls, data: BytesLike, key: SigningKey) -> Self:
@@ -71,7 +71,7 @@ class Order:
         Raises:
             SerializationError: One of its subclasses; what is not here to be imported is told by name.
         """
-        told, body = read_message(data, key)
+        told, body = read_message(_KIND, data, key)
         if (names := told.pop("names")) is None:
             objects = unpack(body, kind=_KIND, key=key, in_place=not body.readonly)
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ...evaluator_schema.errors import CorruptedError, NotSerializableError
 from ...serialization import SigningKey
 from ...serialization.content import draft_evaluator
 from ...serialization.packing import draft_value
@@ -100,4 +101,10 @@ class Packer:
         return self._models[identity]
 
     def _kept(self, draft: Draft) -> Volume:
-        return self._shelf.put(draft.nbytes, draft.write, sealed=True)
+        try:
+            return self._shelf.put(draft.nbytes, draft.write, sealed=True)
+        except CorruptedError as error:
+            raise NotSerializableError(
+                "Its tensors were changed while they were written, by another thread or process. Give a "
+                f"copy to the trials, or wait until it is done. {error}"
+            ) from error

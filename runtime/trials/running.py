@@ -86,7 +86,8 @@ def run_trials(
     named = dict(zip(_names(given), given, strict=True))
     if pool is None:
         pool = LocalPool(workers=max(1, min(_cores(), len(given))))
-    plan = Plan(evaluator, named, seed, timeout, state_dicts)
+    seconds = None if timeout is None else float(timeout)
+    plan = Plan(evaluator, named, seed, seconds, bool(state_dicts))
     saving = None if file is None else Saving(file, key, trusted)
     cancelled: set[str] = set()
     terms = Terms(retries, gpus_per_trial, cancelled)

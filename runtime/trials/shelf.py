@@ -11,9 +11,9 @@ import tempfile
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from ...serialization import inspect
 from ...serialization.files import saving_errors_told
 from ...serialization.seals import memory_file, seal
 from ..pools.addresses import address
@@ -48,12 +48,19 @@ class Volume:
         return {self.digest: self.path}
 
 
+@dataclass(slots=True)
+class _Kept:
+    volume: Volume
+    file: IO[bytes]
+    uses: int = 1
+
+
 class Shelf(Closing):
     """Keeps files for as long as it is open."""
 
     def __init__(self) -> None:
-        self._files: dict[str, IO[bytes]] = {}
-        self._finalizer = weakref.finalize(self, _clear, self._files)
+        self._kept: dict[str, _Kept] = {}
+        self._finalizer = weakref.finalize(self, _clear, self._kept)
 
     def put(self, nbytes: int, write: Write, *, sealed: bool = False) -> Volume:
         """Write a file of rebind, in memory where there is room, else on disk.
@@ -61,31 +68,42 @@ class Shelf(Closing):
         Args:
             nbytes: How large it will be.
             write: Writes it to an empty file; maybe called a second time, with another one.
-            sealed: Seal it where it is in memory. Nobody can change it then, so that the workers, who
-                trust the writer, do not verify each of its bytes again.
+            sealed: Where it is in memory, seal it, so that nobody can change it any more, and verify each
+                byte once, so that the workers need not.
+
+        Returns:
+            The volume; that of a file with the same content where there is one. Each `put` keeps it until
+            a `remove` of its own.
 
         Raises:
             SaveError: It cannot be written.
+            CorruptedError: Its content was changed while it was written.
         """
-        file = _in_memory(nbytes, write, sealed=sealed) or _on_disk(write)
-        path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
-        if not os.path.exists(path):  # noqa: PTH110 - a name of the system's, not of a file
-            path = file.name
-        volume = Volume(address(path), path)
-        _close(self._files.pop(volume.digest, None))
-        self._files[volume.digest] = file
-        return volume
+        file, path = _in_memory(nbytes, write, sealed=sealed) or _on_disk(write)
+        digest = address(path)
+        kept = self._kept.get(digest)
+        if kept is None:
+            kept = self._kept[digest] = _Kept(Volume(digest, path), file)
+        else:
+            file.close()
+            kept.uses += 1
+        return kept.volume
 
     def remove(self, volume: Volume) -> None:
         """Give a file's memory back, as soon as no worker has it mapped any more."""
-        _close(self._files.pop(volume.digest, None))
+        kept = self._kept.get(volume.digest)
+        if kept is not None:
+            kept.uses -= 1
+            if not kept.uses:
+                del self._kept[volume.digest]
+                _close(kept.file)
 
     def close(self) -> None:
         """Remove all files."""
         self._finalizer()
 
 
-def _in_memory(nbytes: int, write: Write, *, sealed: bool) -> IO[bytes] | None:
+def _in_memory(nbytes: int, write: Write, *, sealed: bool) -> tuple[IO[bytes], str] | None:
     left = memory_left()
     if left < _LEAST_MEMORY_LEFT or nbytes > left // 2:
         return None
@@ -93,40 +111,56 @@ def _in_memory(nbytes: int, write: Write, *, sealed: bool) -> IO[bytes] | None:
     if file is None:
         return None
     try:
-        write(file)
-        file.flush()
-        if sealed:
-            seal(file)
-    except OSError:  # the disk tells where the cause is another one
-        file.close()
-        return None
+        path = _path(file)
+        if path is not None:
+            write(file)
+            file.flush()
+            if sealed:
+                seal(file)
+                inspect(path)
+            return file, path
+    except OSError:
+        pass  # the disk tells where the cause is another one
     except BaseException:
         file.close()
         raise
-    return file
+    file.close()
+    return None
 
 
-def _on_disk(write: Write) -> IO[bytes]:
+def _on_disk(write: Write) -> tuple[IO[bytes], str]:
     with saving_errors_told("A temporary file"):
-        # The name tells whose file it is, where files have names.
-        prefix = f"rebind-{os.getpid()}-"
-        make = tempfile.TemporaryFile if Path("/proc/self/fd").exists() else tempfile.NamedTemporaryFile
-        file: IO[bytes] = make(prefix=prefix)
+        file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by the shelf
+        path = _path(file)
+        if path is None:
+            file.close()
+            # The name tells whose file it is, in case that somebody finds it.
+            file = tempfile.NamedTemporaryFile(prefix=f"rebind-{os.getpid()}-")  # noqa: SIM115
+            path = file.name
         try:
             write(file)
             file.flush()
         except BaseException:
             file.close()
             raise
-    return file
+    return file, path
 
 
-def _clear(files: dict[str, IO[bytes]]) -> None:
-    while files:
-        _close(files.popitem()[1])
+def _path(file: IO[bytes]) -> str | None:
+    """Where other processes open a file that has no name; None where the system has no such path."""
+    path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+    try:
+        # Of another namespace's processes, one may have the same number as this one.
+        return path if os.path.samestat(os.stat(path), os.fstat(file.fileno())) else None  # noqa: PTH116
+    except OSError:
+        return None
 
 
-def _close(file: IO[bytes] | None) -> None:
-    if file is not None:
-        with suppress(OSError):
-            file.close()
+def _clear(all_kept: dict[str, _Kept]) -> None:
+    while all_kept:
+        _close(all_kept.popitem()[1].file)
+
+
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):
+        file.close()

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 
 import pytest
 import spec_material as material
@@ -20,6 +21,7 @@ from torch.optim import lr_scheduler as lrs
 
 import rebind
 from rebind import TorchEvaluator, diff, trace
+from rebind.evaluator_schema import construction, values
 
 
 def net():
@@ -324,3 +326,38 @@ def test_names_are_learned_in_every_container(container):
     evaluator = make(optimizers=optimizer)
     evaluator.resolve_names(model)
     assert evaluator.parameter_names() == ["weight", "bias"]
+
+
+class Frozen(Mapping):
+    """A mapping of a class of its own, of which nobody can make a copy."""
+
+    def __init__(self, held):
+        self.held = held
+
+    def __getitem__(self, key):
+        return self.held[key]
+
+    def __iter__(self):
+        return iter(self.held)
+
+    def __len__(self):
+        return len(self.held)
+
+
+class Point(tuple):
+    """A tuple of a class of its own, which may take other arguments."""
+
+    __slots__ = ()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [Frozen({"a": [1]}), Point([1]), frozenset(), ()],
+    ids=["mapping", "tuple of its own", "frozenset", "tuple"],
+)
+def test_what_cannot_be_copied_is_replaced_as_a_whole(value):
+    """So that nobody takes it for copied; what can be copied is, empty or not."""
+    replaced = []
+    construction.replace_leaves({"x": value}, replaced.append)
+    assert replaced == ([value] if isinstance(value, Frozen | Point) else [])
+    assert values.is_container(value) == (not replaced)

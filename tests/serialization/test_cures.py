@@ -226,12 +226,12 @@ CASES = {
     "another python": (
         "EnvironmentMismatch",
         lambda monkeypatch: unpack(written_by(monkeypatch, python="3.99.0"), trusted=True),
-        ["in test", "Use Python 3.99, or write the file again"],
+        ["in test", "Use Python 3.99, or write it again"],
     ),
     "another torch": (
         "EnvironmentMismatch",
         lambda monkeypatch: unpack(written_by(monkeypatch, torch="99.0"), trusted=True),
-        ["in test", "Install torch 99.0, or write the file again"],
+        ["in test", "Install torch 99.0, or write it again"],
     ),
     "missing module": (
         "MissingModule",

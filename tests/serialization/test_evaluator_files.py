@@ -280,7 +280,6 @@ def everything_that_json_carries():
         "pair": Pair([8], tensor),
         "values": [None, True, 1.5, 2j, "text", b"bytes", range(3), torch.float16, torch.device("cpu")],
         "named": [torch.nn.Linear, torch.nn.functional.relu, torch.Size([2]), importable_parts.Colour.RED],
-        9: "a key that JSON lacks",
     }
 
 
@@ -310,8 +309,9 @@ def changed(value):
         everything_that_json_carries,
         lambda: functools.partial(torch.nn.functional.cross_entropy, weight=torch.ones(2), other=[1]),
         lambda: {torch.ones(2): 1},
+        lambda: {functools.partial(torch.nn.Linear, in_features=[1]): 1},
     ],
-    ids=["everything", "partial", "tensor as a key"],
+    ids=["everything", "partial", "tensor as a key", "partial as a key"],
 )
 def test_evaluators_without_code_share_nothing_that_can_be_changed(dummy, tmp_path):
     """However often one is made of one file: all that is in one was changed before the next is made."""

@@ -53,15 +53,23 @@ OLD = {"memory/memory.limit_in_bytes": str(80 * MIB), "memory/memory.usage_in_by
         ("0::/of/the/host\n", {"memory.max": str(30 * MIB), "memory.current": "0"}, 30),
         ("5:cpu,memory:/docker/x\n0::/\n", OLD, 20),
         ("5:cpu:/x\n", OLD, 1000),
+        ("nonsense\n\n0::/a\n", LIMITED, 100),
     ],
     ids=[
         "no groups", "unlimited", "limited", "limited above", "nearest", "files are given up", "full",
-        "seen from inside", "version 1", "not of memory",
+        "seen from inside", "version 1", "not of memory", "nonsense",
     ],
 )  # fmt: skip
 def test_the_least_of_what_machine_and_groups_leave(system, groups, files, left):
     """In MiB, of 1,000 that the machine has."""
     assert system(1000, groups, files) == left
+
+
+def test_names_that_are_not_text_do_no_harm(system, tmp_path):
+    """A group may be called by any bytes."""
+    system(1000, "0::/\n", UNLIMITED)
+    (tmp_path / "cgroup").write_bytes(b"0::/\xff\n")
+    assert memory_left() == 1000 * MIB
 
 
 def test_it_is_that_of_this_machine():

@@ -56,12 +56,13 @@ def test_a_stream_that_ends_within_a_frame_is_told_as_an_end():
             Inbox().receive(ours)
 
 
-def test_noise_is_told_as_an_end_and_not_as_a_huge_message():
+@pytest.mark.parametrize("lengths", [(10, 1 << 60), ((1 << 32) - 1, 10)], ids=["body", "header"])
+def test_noise_is_told_as_an_end_and_not_as_a_huge_message(lengths):
     """A length that no message has is not allocated."""
     ours, theirs = socket.socketpair()
     with theirs:
         channel = Channel(ours)
-        theirs.sendall(struct.pack("!IQ", 10, 1 << 60))
+        theirs.sendall(struct.pack("!IQ", *lengths))
         with pytest.raises(EOFError):
             channel.receive()
         channel.close()
@@ -110,4 +111,18 @@ def test_an_inbox_keeps_nothing_of_a_frame_that_it_gave_away():
         send(theirs, Frame({"kind": "answer"}, b"x" * 10_000))
         body = inbox.receive(ours).body
         assert sys.getrefcount(body) == 2  # `body` itself, and the argument
-        body.append(1)  # which a view of it would forbid
+        memory = body.obj
+        body.release()
+        memory.append(1)  # which another view of it would forbid
+
+
+def test_an_inbox_that_has_read_a_long_header_becomes_small_again():
+    """A traceback may be long, and comes seldom."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        inbox, size = Inbox(), len(Inbox()._read)
+        for text in ("x" * 100_000, "y"):
+            send(theirs, Frame({"kind": text}, b"body"))
+            frame = inbox.receive(ours)
+            assert (frame.header["kind"], bytes(frame.body)) == (text, b"body")
+            assert len(inbox._read) == size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import errno
 import mmap
 import os
@@ -30,7 +32,11 @@ from rebind.evaluator_schema.errors import (
     WorkerDiedError,
 )
 from rebind.runtime.trials.faults import RemoteTraceback
+from rebind.runtime.trials.packing import Packer
 from rebind.runtime.trials.shelf import Shelf
+from rebind.serialization import pack
+from rebind.serialization.packing import draft_value
+from rebind.serialization.writing import Draft
 
 POOLS = {"serial": rebind.SerialPool, "local": lambda: rebind.LocalPool(workers=2)}
 SHARED = Net(4)
@@ -349,6 +355,103 @@ def put(shelf, content, **options):
     return shelf.put(len(content), lambda file: file.write(content), **options)
 
 
+def first_of(model):
+    return next(model.parameters()).detach().flatten()[0].item()
+
+
+def first_weight(binding):
+    """Give the model's first weight."""
+    return first_of(binding.model)
+
+
+def test_models_of_equal_content_do_not_take_each_others_place():
+    """Each goes to its trials in a file, and files of equal content are one, until the last trial is done."""
+    first, third = Net(3), Net(3)
+    models = {"a": first, "b": copy.deepcopy(first), "c": third}
+    expected = {name: first_of(model) for name, model in models.items()}
+    assert expected["a"] == expected["b"] != expected["c"]
+    trials = [
+        rebind.Trial(model=models[name], name=f"{name}{number}", task=first_weight)
+        for name in "abc"
+        for number in range(3)
+    ]
+    results = list(rebind.run_trials(make_evaluator(), trials, rebind.LocalPool(workers=1)))
+    assert [(result.error, result.score) for result in results] == [
+        (None, expected[result.name[0]]) for result in results
+    ]
+
+
+def test_a_file_is_kept_until_each_use_of_it_has_ended():
+    """Equal contents share memory, and whoever is done with one of them takes nothing from the other."""
+    with Shelf() as shelf:
+        first, second, other = put(shelf, b"content"), put(shelf, b"content"), put(shelf, b"more")
+        assert first == second
+        shelf.remove(first)
+        assert Path(second.path).read_bytes() == b"content"
+        shelf.remove(second)
+        shelf.remove(second)
+        assert not Path(second.path).exists()
+        assert Path(other.path).read_bytes() == b"more"
+
+
+def test_a_file_that_is_not_the_one_that_was_sent_is_not_opened(monkeypatch):
+    """A path may lead to another file by the time that it is opened."""
+    model, other = Net(3), Net(3)
+    job = Packer.job
+
+    def mixed_up(packer, number, name, devices=()):
+        made = job(packer, number, name, devices)
+        another = packer._kept(draft_value(other, kind="model", key=packer._key))
+        files = {
+            digest: path if digest == packer._evaluator.digest else another.path
+            for digest, path in made.files.items()
+        }
+        return dataclasses.replace(made, files=files)
+
+    monkeypatch.setattr(Packer, "job", mixed_up)
+    trials = [rebind.Trial(model=model, name=name, task=first_weight) for name in "ab"]
+    for result in rebind.run_trials(make_evaluator(), trials, rebind.SerialPool()):
+        assert isinstance(result.error, UnpicklableTrialError)
+        assert "is not the one that was sent" in str(result.error)
+
+
+@pytest.mark.parametrize("of", ["model", "evaluator"])
+def test_what_is_changed_while_it_is_written_is_told(of, monkeypatch):
+    """By another thread, say, that trains it."""
+    model, dummy = Net(3), torch.zeros(1000)
+    evaluator = rebind.TorchEvaluator.from_fields(make_evaluator().fields() | {"dummy_input": dummy})
+    changing = dummy if of == "evaluator" else next(model.parameters()).data
+    digests = Draft._digests
+
+    def changed(draft, **options):
+        told = digests(draft, **options)
+        changing.add_(1)
+        return told
+
+    monkeypatch.setattr(Draft, "_digests", changed)
+    trials = [rebind.Trial(model=model, name=name, task=first_weight) for name in "ab"]
+    results = rebind.run_trials(evaluator, trials, rebind.SerialPool())
+    if of == "evaluator":
+        with pytest.raises(NotSerializableError, match="changed while they were written"):
+            next(results)
+    else:
+        for result in results:
+            assert isinstance(result.error, UnpicklableTrialError)
+            assert "changed while they were written" in str(result.error)
+
+
+@pytest.mark.parametrize("left", [1 << 40, 0], ids=["memory", "disk"])
+def test_files_have_a_name_where_the_system_gives_no_path_to_others(left, monkeypatch):
+    """Other systems have no `/proc`, and in some containers it is that of other processes."""
+    monkeypatch.setattr("rebind.runtime.trials.shelf.memory_left", lambda: left)
+    monkeypatch.setattr(os, "getpid", os.getppid)
+    with Shelf() as shelf:
+        volume = put(shelf, b"content")
+        assert Path(volume.path).name.startswith(f"rebind-{os.getpid()}-")
+        assert Path(volume.path).read_bytes() == b"content"
+    assert not Path(volume.path).exists()
+
+
 @pytest.mark.parametrize("left", [1 << 40, 0], ids=["memory", "disk"])
 def test_files_on_the_shelf_have_no_name_and_end_with_it(left, monkeypatch):
     """They are read by their path while the shelf is open; a full memory sends them to the disk."""
@@ -367,7 +470,8 @@ def test_files_on_the_shelf_have_no_name_and_end_with_it(left, monkeypatch):
 def test_a_sealed_file_on_the_shelf_cannot_be_changed():
     """Neither by those that it was made for, nor by its maker."""
     with Shelf() as shelf:
-        volume, open_one = put(shelf, b"content", sealed=True), put(shelf, b"more")
+        content = pack([1], kind="t")
+        volume, open_one = put(shelf, content, sealed=True), put(shelf, b"more")
         for change in (
             lambda file: file.write(b"X"),
             lambda file: file.truncate(0),
@@ -377,7 +481,7 @@ def test_a_sealed_file_on_the_shelf_cannot_be_changed():
                 change(file)
         with Path(volume.path).open("r+b") as file, pytest.raises(PermissionError):
             mmap.mmap(file.fileno(), 0)
-        assert Path(volume.path).read_bytes() == b"content"
+        assert Path(volume.path).read_bytes() == content
         with Path(open_one.path).open("r+b") as file:
             file.write(b"X")
         assert Path(open_one.path).read_bytes() == b"Xore"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import types
 from collections import OrderedDict
+from fractions import Fraction
 from functools import partial
 
 import cloudpickle
@@ -17,11 +18,19 @@ from hypothesis import strategies as st
 from trial_material import Net
 
 import rebind
-from rebind.evaluator_schema.errors import MissingModuleError, SerializationError, UnpicklableResultError
+from rebind.evaluator_schema.errors import (
+    MissingModuleError,
+    NotARebindFileError,
+    SerializationError,
+    UnpicklableResultError,
+    WorkerEnvironmentError,
+    WrongKeyError,
+)
 from rebind.runtime.trials.answers import Answer, Status, carry
 from rebind.runtime.trials.messages import read_message, write_message
 from rebind.runtime.trials.orders import Order
 from rebind.serialization import SigningKey, pack
+from rebind.serialization.environment import current_versions
 from rebind.serialization.pickling import global_name
 
 KEY = SigningKey("test", b"k" * 32)
@@ -44,7 +53,7 @@ def order(**objects):
 
 
 def is_pickled(data):
-    return len(read_message(data, KEY)[1]) > 0
+    return len(read_message("trial", data, KEY)[1]) > 0
 
 
 def test_an_order_for_what_has_a_name_holds_no_pickle():
@@ -150,6 +159,8 @@ infos = st.dictionaries(st.text(max_size=4) | st.integers(), values, max_size=4)
 @example({}, 1 << 70_000)
 @example({"\ud800": "\ud800"}, "")
 @example({"loss": True, "deep": OrderedDict(a=1)}, 0)
+@example({"\ud83d\ude00": 1, "\U0001f600": 2}, "\ud83d\ude00")
+@example({"long": "\u20ac" * 70_000}, None)
 def test_a_result_comes_back_as_it_was(info, value):
     """Whether JSON carries it or a pickle: the same types, signs and order."""
     result = {"info": info, "value": value, "state_dict": None}
@@ -195,10 +206,53 @@ def test_no_changed_byte_of_a_message_goes_unnoticed(kind):
 def test_a_body_does_not_pass_under_another_message():
     """Both are signed with the same key, each for its own."""
     bodies = [pack({"value": number}, kind="result", key=KEY) for number in range(2)]
-    first, second = (write_message({"score": n}, body, KEY) for n, body in enumerate(bodies))
-    with pytest.raises(SerializationError):
-        read_message(first.removesuffix(bodies[0]) + bodies[1], KEY)
-    assert read_message(second, KEY)[0] == {"score": 1}
+    first, second = (write_message("result", {"score": n}, body, KEY) for n, body in enumerate(bodies))
+    with pytest.raises(WrongKeyError):
+        read_message("result", first.removesuffix(bodies[0]) + bodies[1], KEY)
+    assert read_message("result", second, KEY)[0] == {"score": 1}
+
+
+def test_a_message_does_not_pass_for_one_of_another_kind():
+    """An order is no answer, and no file."""
+    with pytest.raises(NotARebindFileError, match="of the kind 'trial', and not 'result'"):
+        Answer.decode(order().encode(KEY), KEY)
+    data = order(model=Falsy()).encode(KEY)
+    assert KEY.sign(data) != KEY.sign(data, purpose="message")
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40, 63])
+def test_a_body_begins_where_tensors_may_lie(length):
+    """Whatever is told before it: the last bit of a sum depends on the address."""
+    data = write_message("result", {"name": "x" * length}, b"body", KEY)
+    assert data.index(b"body") % 64 == 0
+
+
+def memory_of(binding):
+    """Where the model's memory begins, and whether NumPy takes it for aligned."""
+    pointers = [parameter.data_ptr() % 64 for parameter in binding.model.parameters()]
+    return {"pointers": pointers, "aligned": binding.model.array.flags.aligned}
+
+
+class WithArray(Net):
+    """A model that holds a large NumPy array too, in double precision."""
+
+    def __init__(self):
+        super().__init__(3)
+        self.array = np.arange(10_000.0)
+        self.double()
+
+
+@pytest.mark.parametrize(
+    "pool", [rebind.SerialPool, lambda: rebind.LocalPool(workers=1)], ids=["serial", "local"]
+)
+def test_tensors_of_models_and_of_results_lie_where_those_of_torch_do(pool):
+    """In the worker as in this process; each trial's name has another length."""
+    trials = [
+        rebind.Trial(model=WithArray(), name="x" * length, task=memory_of) for length in (1, 2, 5, 16, 33)
+    ]
+    for result in rebind.run_trials(material.make_evaluator(), trials, pool(), state_dicts=True):
+        assert result.value == {"pointers": [0] * len(result.value["pointers"]), "aligned": True}
+        assert [value.data_ptr() % 64 for value in result.state_dict.values()] == [0] * len(result.state_dict)
 
 
 def test_an_answer_of_another_key_is_an_error_of_its_trial_alone(monkeypatch):
@@ -209,7 +263,7 @@ def test_an_answer_of_another_key_is_an_error_of_its_trial_alone(monkeypatch):
     def tampered(wait=None):
         outcome = handled(wait)
         if outcome is not None and outcome.job_id == 0:
-            changed = bytes(outcome.answer).replace(b'"status"', b'"Status"')
+            changed = bytes(outcome.answer).replace(b'"done"', b'"donE"')
             outcome = type(outcome)(outcome.job_id, outcome.fate, changed)
         return outcome
 
@@ -217,4 +271,49 @@ def test_an_answer_of_another_key_is_an_error_of_its_trial_alone(monkeypatch):
     trials = [rebind.Trial(model=Net, name=name, task=material.conditions) for name in "ab"]
     bad, good = rebind.run_trials(material.make_evaluator(), trials, pool)
     assert isinstance(bad.error, UnpicklableResultError)
+    assert "the answer about trial 'a' was damaged on its way: WrongKeyError" in str(bad.error)
     assert good.error is None
+
+
+def test_an_answer_about_another_trial_is_not_believed(monkeypatch):
+    """A pool that mixes up its answers."""
+    pool, answers = rebind.SerialPool(), []
+    handled = pool.next_outcome
+
+    def repeated(wait=None):
+        outcome = handled(wait)
+        answers.append(outcome.answer)
+        return type(outcome)(outcome.job_id, outcome.fate, answers[0])
+
+    monkeypatch.setattr(pool, "next_outcome", repeated)
+    trials = [rebind.Trial(model=Net, name=name, task=material.conditions) for name in "ab"]
+    good, bad = rebind.run_trials(material.make_evaluator(), trials, pool)
+    assert good.error is None
+    assert isinstance(bad.error, UnpicklableResultError)
+    assert "the answer about trial 'b' is that about 'a'" in str(bad.error)
+
+
+@pytest.mark.parametrize("versions", [{"python": "3.99.1"}, {"torch": "99.0"}], ids=["python", "torch"])
+def test_a_worker_of_another_version_is_told_where_nothing_is_pickled(versions, monkeypatch):
+    """Model and task go by name, and are the other version's there."""
+    here = current_versions()
+    monkeypatch.setattr("rebind.runtime.trials.execute.current_versions", lambda: here | versions)
+    trials = [rebind.Trial(model=Net, task=material.conditions)]
+    (result,) = rebind.run_trials(material.make_evaluator(), trials, rebind.SerialPool())
+    assert isinstance(result.error, WorkerEnvironmentError)
+    assert next(iter(versions.values())) in str(result.error)
+
+
+def in_time(binding, timeout=None):
+    """Give what it was given."""
+    return {"timeout": timeout}
+
+
+@pytest.mark.parametrize("number", [np.float32(30), np.int64(30), Fraction(30), torch.tensor(30.0)], ids=str)
+def test_a_timeout_may_be_any_number(number):
+    """It arrives as a float; so may a switch be NumPy's."""
+    trials = [rebind.Trial(model=Net, task=in_time)]
+    pool, switch = rebind.SerialPool(), np.True_
+    (result,) = rebind.run_trials(material.make_evaluator(), trials, pool, timeout=number, state_dicts=switch)
+    assert_same(result.value, {"timeout": 30.0})
+    assert result.state_dict
