@@ -25,12 +25,13 @@ _MOST_THREADS: Final = 4
 
 def digest(chunks: Iterable[bytes | memoryview], *, threads: bool = True) -> str:
     """The digest of the bytes of all chunks in order, as 64 hexadecimal digits."""
-    pieces = list(chunks)
-    large = sum(len(piece) for piece in pieces) >= THREADED_FROM_BYTES
+    if threads:
+        chunks = list(chunks)
+        threads = sum(map(len, chunks)) >= THREADED_FROM_BYTES
     # A number, never blake3.AUTO: that would use one pool of threads for the whole process, which
     # is dead in a forked child and would let it hang.
-    hasher = blake3(max_threads=_usable_cores() if threads and large else 1)
-    for piece in pieces:
+    hasher = blake3(max_threads=_usable_cores() if threads else 1)
+    for piece in chunks:
         hasher.update(piece)
     return hasher.hexdigest()
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final
+from threading import Semaphore
+from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
+from ..evaluator_schema.errors import NotSerializableError
 from .digests import NO_DIGEST, THREADED_FROM_BYTES, digest
 from .format import padding
 from .header import Slot, write_header
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .manifest import Manifest
     from .signing import SigningKey
 
+    Slices: TypeAlias = Iterator[bytes | memoryview]
+
 _ZEROS: Final = bytes(64)
+_SLICE_BYTES: Final = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,17 @@ class Entry:
         """The size in the file, zeros included."""
         return sum(len(chunk) + padding(len(chunk)) for chunk in self.chunks)
 
-    def pieces(self) -> Iterator[bytes | memoryview]:
+    def slices(self) -> Slices:
+        """What is written, in order, in pieces of bounded size."""
+        for piece in self.pieces():
+            if len(piece) <= _SLICE_BYTES:
+                yield piece
+                continue
+            view = memoryview(piece)
+            for start in range(0, len(view), _SLICE_BYTES):
+                yield view[start : start + _SLICE_BYTES]
+
+    def pieces(self) -> Slices:
         """What is written, in order."""
         for chunk in self.chunks:
             yield chunk
@@ -70,30 +85,63 @@ class Draft:
         """The file in memory, joined once."""
         return b"".join((self._header(self._digests()), *self._pieces()))
 
-    def write(self, file: IO[bytes]) -> None:
+    def write(self, file: IO[bytes], *, unchanged: bool = False) -> None:
         """The file straight from the memory of its entries, which is digested while it is written.
 
         The header of a large file comes last: until then `file`, which must be seekable and empty,
         has none.
+
+        Args:
+            file: Where to.
+            unchanged: Make sure that the memory is the same before and after it is written, so that the
+                digests are surely those of the file, and all of the file is of one moment.
+
+        Raises:
+            NotSerializableError: The memory was changed meanwhile.
         """
         if self._manifest.data_bytes < THREADED_FROM_BYTES:
-            file.writelines((self._header(self._digests()), *self._pieces()))
-            return
+            digests = self._digests()
+            file.writelines((self._header(digests), *self._pieces()))
+            after = self._digests() if unchanged else digests
+        else:
+            digests, after = self._write_large(file, unchanged=unchanged)
+        if after != digests:
+            raise NotSerializableError(
+                "Tensors were changed while they were written, by another thread or process. Write a copy "
+                "of them, or wait until it is done."
+            )
+
+    def _write_large(self, file: IO[bytes], *, unchanged: bool) -> tuple[list[str], list[str]]:
+        """Write while one other thread digests: once, or once ahead of the writing and once behind it."""
+        count = sum(1 for entry in self._entries for _ in entry.slices())
+        read, written = Semaphore(0), Semaphore(0)
         with ThreadPoolExecutor(1, thread_name_prefix="rebind-digest") as pool:
-            digests = pool.submit(self._digests, threads=False)
-            file.seek(len(self._header(self._no_digests())))
-            for piece in self._pieces():
-                file.write(piece)
+            first = pool.submit(self._digests, lambda slices: _told(slices, read), threads=False)
+            first.add_done_callback(lambda _: read.release(count))  # also if it ended with an error
+            second = first
+            slices: Slices = (each for entry in self._entries for each in entry.slices())
+            if unchanged:
+                second = pool.submit(self._digests, lambda each: _awaited(each, written), threads=False)
+                slices = _awaited(slices, read)
+            try:
+                file.seek(len(self._header(self._no_digests())))
+                for each in _told(slices, written):
+                    file.write(each)
+            finally:
+                written.release(count)
             file.seek(0)
-            file.write(self._header(digests.result()))
+            file.write(self._header(first.result()))
+            return first.result(), second.result()
 
     def _no_digests(self) -> list[str]:
         return [NO_DIGEST] * len(self._entries)
 
-    def _digests(self, *, threads: bool = True) -> list[str]:
-        return [digest(entry.pieces(), threads=threads) for entry in self._entries]
+    def _digests(
+        self, paced: Callable[[Slices], Slices] = lambda slices: slices, *, threads: bool = True
+    ) -> list[str]:
+        return [digest(paced(entry.slices()), threads=threads) for entry in self._entries]
 
-    def _pieces(self) -> Iterator[bytes | memoryview]:
+    def _pieces(self) -> Slices:
         return (piece for entry in self._entries for piece in entry.pieces())
 
     def _header(self, digests: list[str]) -> bytes:
@@ -105,3 +153,17 @@ class Draft:
             slots.append(Slot(entry.name, entry.dtype, position, stop))
             position = stop
         return write_header(slots, manifest.model_dump_json(exclude_defaults=True), self._key)
+
+
+def _told(slices: Slices, done: Semaphore) -> Slices:
+    """The slices; whoever follows is told when each has been dealt with."""
+    for each in slices:
+        yield each
+        done.release()
+
+
+def _awaited(slices: Slices, ready: Semaphore) -> Slices:
+    """The slices, each not before it has been dealt with elsewhere."""
+    for each in slices:
+        ready.acquire()
+        yield each

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 # while it starts, so that no trial's time is charged for it.
 _PRELOADED = ("torch._dynamo",)
 
-# A file in memory was verified once it was sealed; one on disk, or a copy from a network, was not.
+# What is sealed was written by the run, from memory that did not change meanwhile. Others can write to
+# what is on disk, and a copy came over a network.
 _VERIFY: Final = "unless sealed"
 _OPENING = 0  # seeds what is drawn while a trial is opened, before its own seed is known
 MODEL = "model"  # a kind of packed values

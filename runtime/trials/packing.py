@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ...evaluator_schema.errors import CorruptedError, NotSerializableError
 from ...serialization import SigningKey
 from ...serialization.content import draft_evaluator
 from ...serialization.packing import draft_value
@@ -101,10 +101,5 @@ class Packer:
         return self._models[identity]
 
     def _kept(self, draft: Draft) -> Volume:
-        try:
-            return self._shelf.put(draft.nbytes, draft.write, sealed=True)
-        except CorruptedError as error:
-            raise NotSerializableError(
-                "Its tensors were changed while they were written, by another thread or process. Give a "
-                f"copy to the trials, or wait until it is done. {error}"
-            ) from error
+        # Workers take the tensors of a sealed file as they are.
+        return self._shelf.put(draft.nbytes, partial(draft.write, unchanged=True), sealed=True)

@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from ...serialization import inspect
 from ...serialization.files import saving_errors_told
 from ...serialization.seals import memory_file, seal
 from ..pools.addresses import address
@@ -68,8 +67,8 @@ class Shelf(Closing):
         Args:
             nbytes: How large it will be.
             write: Writes it to an empty file; maybe called a second time, with another one.
-            sealed: Where it is in memory, seal it, so that nobody can change it any more, and verify each
-                byte once, so that the workers need not.
+            sealed: Where it is in memory, seal it, so that nobody can change it any more, and workers who
+                trust the writer need not verify each of its bytes.
 
         Returns:
             The volume; that of a file with the same content where there is one. Each `put` keeps it until
@@ -77,7 +76,6 @@ class Shelf(Closing):
 
         Raises:
             SaveError: It cannot be written.
-            CorruptedError: Its content was changed while it was written.
         """
         file, path = _in_memory(nbytes, write, sealed=sealed) or _on_disk(write)
         digest = address(path)
@@ -117,7 +115,6 @@ def _in_memory(nbytes: int, write: Write, *, sealed: bool) -> tuple[IO[bytes], s
             file.flush()
             if sealed:
                 seal(file)
-                inspect(path)
             return file, path
     except OSError:
         pass  # the disk tells where the cause is another one

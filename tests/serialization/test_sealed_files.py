@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 
 import importable_parts
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 import rebind
-from rebind.evaluator_schema.errors import CorruptedError, SerializationError
-from rebind.serialization import SigningKey, load, open_evaluator, pack, unpack_file
+from rebind.evaluator_schema.errors import CorruptedError, NotSerializableError, SerializationError
+from rebind.serialization import SigningKey, load, open_evaluator, pack, unpack, unpack_file
+from rebind.serialization.packing import draft_value
 from rebind.serialization.seals import is_sealed, memory_file, seal
 
 KEY = SigningKey("test", b"k" * 32)
@@ -121,3 +123,78 @@ def test_where_there_are_no_seals_there_is_no_file_in_memory(monkeypatch):
 
     monkeypatch.setattr(os, "memfd_create", refuse)
     assert memory_file() is None
+
+
+class Writing(io.BytesIO):
+    """A file of which one write may fail, and before one of which something may be done."""
+
+    def __init__(self, at=None, do=None):
+        super().__init__()
+        self.count, self.at, self.do = 0, at, do
+
+    def write(self, data):
+        self.count += 1
+        if self.count == self.at:
+            self.do()
+        return super().write(data)
+
+
+def large(tensor):
+    return draft_value([tensor, tensor[5:], torch.ones(3)], kind="t", key=KEY)
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+@pytest.mark.parametrize("size", [0, 10, (4 << 20) + 7, 9 << 20])
+def test_a_file_is_the_same_however_it_was_written(unchanged, size):
+    """Digested in this thread or beside it, once or twice; with pieces of any size."""
+    tensor = torch.randint(0, 256, (size,), dtype=torch.uint8)
+    draft, file = large(tensor), Writing()
+    draft.write(file, unchanged=unchanged)
+    assert len(file.getvalue()) == draft.nbytes
+    assert file.getvalue() == draft.to_bytes()
+    back = unpack(file.getvalue(), key=KEY)
+    assert torch.equal(back[0], tensor)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("where", [[0], [-1], [4 << 20], [0, -1], [4 << 20, -1]], ids=str)
+def test_a_file_is_of_one_moment_or_none(at, where):
+    """The memory is changed at its begin, in the middle or at its end, or at two places, between two writes."""
+    tensor = torch.zeros(9 << 20, dtype=torch.uint8)
+
+    def change():
+        tensor[where] += 1
+
+    file = Writing(at, change)
+    try:
+        large(tensor).write(file, unchanged=True)
+    except NotSerializableError as error:
+        assert str(error).startswith("Tensors were changed while they were written")
+    else:  # before any of it was read, as the first piece was
+        assert 0 not in where
+        assert torch.equal(unpack(file.getvalue(), key=KEY)[0], tensor)
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+@pytest.mark.parametrize("at", [1, 3, 7])
+def test_a_write_that_fails_ends_the_writing(unchanged, at):
+    """No thread waits for the rest."""
+
+    def fail():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        large(torch.zeros(9 << 20, dtype=torch.uint8)).write(Writing(at, fail), unchanged=unchanged)
+
+
+@pytest.mark.parametrize("unchanged", [True, False])
+def test_a_digest_that_fails_ends_the_writing(unchanged, monkeypatch):
+    """Likewise."""
+
+    def fail(chunks, *, threads):
+        next(iter(chunks))
+        raise MemoryError
+
+    monkeypatch.setattr("rebind.serialization.writing.digest", fail)
+    with pytest.raises(MemoryError):
+        large(torch.zeros(9 << 20, dtype=torch.uint8)).write(Writing(), unchanged=unchanged)
