@@ -159,7 +159,7 @@ def test_a_file_is_the_same_however_it_was_written(unchanged, size):
 @pytest.mark.parametrize("at", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("where", [[0], [-1], [4 << 20], [0, -1], [4 << 20, -1]], ids=str)
 def test_a_file_is_of_one_moment_or_none(at, where):
-    """The memory is changed at its begin, in the middle or at its end, or at two places, between two writes."""
+    """The memory is changed at its begin, in the middle, at its end or at two places, between two writes."""
     tensor = torch.zeros(9 << 20, dtype=torch.uint8)
 
     def change():
@@ -170,9 +170,9 @@ def test_a_file_is_of_one_moment_or_none(at, where):
         large(tensor).write(file, unchanged=True)
     except NotSerializableError as error:
         assert str(error).startswith("Tensors were changed while they were written")
-    else:  # before any of it was read, as the first piece was
-        assert 0 not in where
-        assert torch.equal(unpack(file.getvalue(), key=KEY)[0], tensor)
+    else:
+        read = unpack(file.getvalue(), key=KEY)[0]
+        assert torch.equal(read, tensor) or not read.any()
 
 
 @pytest.mark.parametrize("unchanged", [True, False])
