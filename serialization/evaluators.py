@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any, Self
 
 from ..evaluator_schema.errors import TruncatedError
-from .content import Content, draft_evaluator
+from .content import draft_evaluator
 from .files import Path, map_privately, open_for_mapping, write_atomically
 from .opening import Opened, open_bytes
+from .rehydration import Content
 from .seals import VerifyTensors, must_verify
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ class Answer:
 _TOLD = [field.name for field in fields(Answer) if field.name != "body"]
 
 
-def carry(result: dict[str, Any], key: SigningKey) -> dict[str, Any]:
+def packed_result(result: dict[str, Any], key: SigningKey) -> dict[str, Any]:
     """How an answer carries a result: its `plain` or its `body`.
 
     Args:

@@ -20,7 +20,7 @@ from ...serialization.environment import check_versions, current_versions
 from ..binding.binding import bind
 from ..binding.evaluation import Evaluation
 from ..pools.addresses import address
-from .answers import Answer, Status, carry, describe
+from .answers import Answer, Status, describe, packed_result
 from .conditions import trial_conditions
 from .leases import trial_devices, trial_devices_set
 from .orders import Order
@@ -120,10 +120,10 @@ class Executor:
             return Status.RAISED, _failure(error)
         try:
             result = {"info": outcome.info, "value": outcome.value, "state_dict": state}
-            carried = carry(result, self._key)
+            packed = packed_result(result, self._key)
         except Exception as error:  # noqa: BLE001 - pickling runs code of the user's
             return Status.UNSENDABLE, {"score": outcome.score, **_failure(error)}
-        return Status.DONE, {"score": outcome.score, **carried}
+        return Status.DONE, {"score": outcome.score, **packed}
 
     def _open(self, payload: BytesLike, files: Mapping[str, str]) -> tuple[Order, Any, Any]:
         check_versions(*self._environment, of="The trial")

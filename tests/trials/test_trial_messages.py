@@ -26,7 +26,7 @@ from rebind.evaluator_schema.errors import (
     WorkerEnvironmentError,
     WrongKeyError,
 )
-from rebind.runtime.trials.answers import Answer, Status, carry
+from rebind.runtime.trials.answers import Answer, Status, packed_result
 from rebind.runtime.trials.messages import read_message, write_message
 from rebind.runtime.trials.orders import Order
 from rebind.serialization import SigningKey, pack
@@ -164,7 +164,7 @@ infos = st.dictionaries(st.text(max_size=4) | st.integers(), values, max_size=4)
 def test_a_result_comes_back_as_it_was(info, value):
     """Whether JSON carries it or a pickle: the same types, signs and order."""
     result = {"info": info, "value": value, "state_dict": None}
-    sent = Answer(Status.DONE, 0.5, 7, score=0.1, **carry(result, KEY)).encode(KEY)
+    sent = Answer(Status.DONE, 0.5, 7, score=0.1, **packed_result(result, KEY)).encode(KEY)
     answer = Answer.decode(bytearray(sent), KEY)
     assert_same(answer.result(KEY), result)
     assert (answer.status, answer.seconds, answer.process_id, answer.score) == (Status.DONE, 0.5, 7, 0.1)
@@ -180,8 +180,8 @@ def test_plain_results_are_not_pickled():
         ({}, 1 << 63, False),
         ({}, torch.ones(1), False),
     ):
-        assert ("plain" in carry({"info": info, "value": value, "state_dict": None}, KEY)) == plain
-    assert "body" in carry({"info": {}, "value": None, "state_dict": {}}, KEY)
+        assert ("plain" in packed_result({"info": info, "value": value, "state_dict": None}, KEY)) == plain
+    assert "body" in packed_result({"info": {}, "value": None, "state_dict": {}}, KEY)
 
 
 MESSAGES = {
