@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .evaluator_schema import *  # noqa: F403 - the front doors list what is public
-    from .runtime import *  # noqa: F403
-    from .serialization import *  # noqa: F403
+    from .runtime import *  # noqa: F403 - likewise
+    from .serialization import *  # noqa: F403 - likewise
 
 __version__ = "0.1.0"
 

@@ -76,7 +76,7 @@ def training_step(batch: Any, model: nn.Module) -> Any:
 def comparisons(run: Run) -> Iterator[Comparison]:
     """Compare over the number of tensors, and over that of groups."""
     if installed("nni"):
-        import nni.compression  # noqa: F401
+        import nni.compression  # noqa: F401 - its import is needed, and not its name
     gc.freeze()  # what was imported is nobody's garbage, and takes long to look through
     rounds = run.pick(9, 3)
     for tensors in run.pick((10, 1_000, 10_000, 100_000), (10, 100)):

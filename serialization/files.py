@@ -63,7 +63,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
             else:
                 replace(name, target)
         if durable:
-            _sync_folder(os.path.dirname(target))  # noqa: PTH120
+            _sync_folder(os.path.dirname(target))  # noqa: PTH120 - paths are strings here
 
 
 @contextlib.contextmanager
@@ -134,14 +134,14 @@ def open_for_mapping(path: Path) -> int:
 @contextlib.contextmanager
 def _temporary_beside(target: str) -> Iterator[tuple[IO[bytes], str]]:
     folder, base = os.path.split(target)
-    name = os.path.join(folder, f".{base[:64]}.{secrets.token_hex(8)}.tmp")  # noqa: PTH118
+    name = os.path.join(folder, f".{base[:64]}.{secrets.token_hex(8)}.tmp")  # noqa: PTH118 - paths are strings here
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
             yield file, name
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)  # noqa: PTH108
+            os.unlink(name)  # noqa: PTH108 - paths are strings here
         raise
 
 

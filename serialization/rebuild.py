@@ -22,8 +22,8 @@ def tensor(  # noqa: PLR0917 - positional in payloads
     shape: tuple[int, ...],
     stride: tuple[int, ...],
     requires_grad: bool = False,  # noqa: FBT001, FBT002 - positional in payloads
-    is_conj: bool = False,  # noqa: FBT001, FBT002
-    is_neg: bool = False,  # noqa: FBT001, FBT002
+    is_conj: bool = False,  # noqa: FBT001, FBT002 - a pickle calls it
+    is_neg: bool = False,  # noqa: FBT001, FBT002 - a pickle calls it
 ) -> Tensor:
     """A strided tensor over memory that is there already.
 
@@ -56,7 +56,7 @@ def tensor(  # noqa: PLR0917 - positional in payloads
     if is_conj:
         torch._C._set_conj(result, True)  # noqa: FBT003 - as torch.load does it
     if is_neg:
-        torch._C._set_neg(result, True)  # noqa: FBT003
+        torch._C._set_neg(result, True)  # noqa: FBT003 - it takes no keyword
     return result.requires_grad_(requires_grad)
 
 

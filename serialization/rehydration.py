@@ -79,7 +79,7 @@ class Content:
         if self._blank is not None and self._migrations == migration_count():
             return self._blank.with_leaves(lambda leaf: _filled(leaf, memory))
         evaluator = _valid(manifest, self._allow, lambda: self._validated(memory))
-        self._checked = is_own(type(evaluator))
+        self._checked = True
         return evaluator
 
     def _validated(self, memory: MemoryReader) -> Evaluator:

@@ -116,12 +116,14 @@ class Draft:
         count = sum(1 for entry in self._entries for _ in entry.slices())
         read, written = Semaphore(0), Semaphore(0)
         with ThreadPoolExecutor(1, thread_name_prefix="rebind-digest") as pool:
-            first = pool.submit(self._digests, lambda slices: _told(slices, read), threads=False)
+            first = pool.submit(self._digests, lambda entry: _told(entry.slices(), read), threads=False)
             first.add_done_callback(lambda _: read.release(count))  # also if it ended with an error
             second = first
             slices: Slices = (each for entry in self._entries for each in entry.slices())
             if unchanged:
-                second = pool.submit(self._digests, lambda each: _awaited(each, written), threads=False)
+                second = pool.submit(
+                    self._digests, lambda entry: _awaited(entry.slices(), written), threads=False
+                )
                 slices = _awaited(slices, read)
             try:
                 file.seek(len(self._header(self._no_digests())))
@@ -137,9 +139,9 @@ class Draft:
         return [NO_DIGEST] * len(self._entries)
 
     def _digests(
-        self, paced: Callable[[Slices], Slices] = lambda slices: slices, *, threads: bool = True
+        self, pieces_of: Callable[[Entry], Slices] = Entry.pieces, *, threads: bool = True
     ) -> list[str]:
-        return [digest(paced(entry.slices()), threads=threads) for entry in self._entries]
+        return [digest(pieces_of(entry), threads=threads) for entry in self._entries]
 
     def _pieces(self) -> Slices:
         return (piece for entry in self._entries for piece in entry.pieces())

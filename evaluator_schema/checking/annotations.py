@@ -165,7 +165,7 @@ def _adapter_of_text(annotation: str, module: str) -> TypeAdapter[Any] | None:
     names = {**_NAMES, **vars(sys.modules.get(module, typing))}
     try:
         # An annotation is code of the module that it stands in, which has run already.
-        return _adapter_of_type(eval(annotation, names))  # noqa: S307
+        return _adapter_of_type(eval(annotation, names))  # noqa: S307 - as said
     except Exception:  # noqa: BLE001 - an annotation that does not evaluate checks nothing
         return None
 

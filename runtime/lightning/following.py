@@ -28,7 +28,7 @@ def _callback_class(package: Package) -> type:
             self._training = training
             self._budget = budget
 
-        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002
+        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Run the tasks before a step: gradients are complete and unscaled, and not yet clipped."""
             for steps in self._training.steps:
                 if steps.optimizer is optimizer:
@@ -42,7 +42,7 @@ def _callback_class(package: Package) -> type:
             if wants or (self._budget.is_spent and trainer.global_step < trainer.max_steps):
                 end_fit(trainer)
 
-        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002
+        def on_train_epoch_end(self, trainer: Any, module: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Tell those who listen."""
             self._training.tell_epoch(trainer.current_epoch + 1)
 

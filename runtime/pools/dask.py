@@ -71,7 +71,7 @@ class DaskPool(EnginePool):
         """The client in use, or None."""
         return self._given if self._given is not None else self._own and self._own.client
 
-    def _open(self, expected: int) -> None:  # noqa: ARG002
+    def _open(self, expected: int) -> None:  # noqa: ARG002 - as its caller calls it
         if self.client is None:
             self._own = _OwnCluster(self._workers)
         if self._guarded is not self.client:
@@ -159,7 +159,7 @@ def _guard(prefix: str, dask_scheduler: Any) -> None:
 
         name = f"{prefix}-one-life"
 
-        def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:  # noqa: ARG002 - as its caller calls it
             if finish == "processing" and str(key).startswith(prefix):
                 dask_scheduler.tasks[key].suspicious = dask_scheduler.allowed_failures
 

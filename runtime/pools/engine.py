@@ -158,7 +158,7 @@ class EnginePool(Pool):
     def _put(self, content: bytes) -> Any:
         """Hand a file's content to the engine, which takes it to the workers that ask for it."""
 
-    def _is_held(self, reference: Any) -> bool:  # noqa: ARG002
+    def _is_held(self, reference: Any) -> bool:  # noqa: ARG002 - as its caller calls it
         """Whether the engine still has what `_put` handed to it."""
         return True
 

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 _PREFIX = struct.Struct("!IQ")  # the lengths of header and body
 _READ_AT_ONCE = 1 << 16  # bytes; a larger body is read to where it stays
 _PARTS_AT_ONCE = 64
-_LARGEST_HEADER = 1 << 26
+_LARGEST_HEADER, _LARGEST = 1 << 26, 1 << 40  # longer than any real message: noise on the wire
 _ALIGNMENT = 64
 _NOTHING = memoryview(b"")
-_LARGEST = 1 << 40  # longer than any real message: such a length is noise on the wire
 
 
 @dataclass(frozen=True, slots=True)

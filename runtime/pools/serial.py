@@ -43,7 +43,7 @@ class SerialPool(Pool):
             self._queue.remove(job)
             self._cancelled.append(Outcome(job_id, Fate.CANCELLED))
 
-    def next_outcome(self, wait: float | None = None) -> Outcome | None:  # noqa: ARG002
+    def next_outcome(self, wait: float | None = None) -> Outcome | None:  # noqa: ARG002 - as its caller calls it
         """Run the next job, however long it takes."""
         if self._cancelled:
             return self._cancelled.popleft()
@@ -71,7 +71,7 @@ class SerialPool(Pool):
         self._drop()
         self._handler = None
 
-    def _begin(self, briefing: Briefing, expected: int) -> None:  # noqa: ARG002
+    def _begin(self, briefing: Briefing, expected: int) -> None:  # noqa: ARG002 - as its caller calls it
         self._handler = briefing.open()
 
     def _drop(self) -> None:

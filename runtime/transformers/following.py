@@ -31,7 +31,7 @@ def _callback_class() -> type:
             """Begin without gradients, as the Trainer does for what the model holds."""
             self._zero_gradients()
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """End the training where the budget says so; all processes have to agree."""
             self._zero_gradients()
             wants = self._budget.wants_to_end or self._budget.is_spent
@@ -40,7 +40,7 @@ def _callback_class() -> type:
             if wants:
                 control.should_training_stop = True
 
-        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Tell those who listen of an epoch that ran to its end, and stop after the last one."""
             is_cut = control.should_training_stop and (state.epoch or 0) < self._epochs + 1 - 1e-6
             if is_cut:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import struct
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ def read_message(kind: str, data: BytesLike, key: SigningKey) -> tuple[dict[str,
     if len(view) < start:
         raise TruncatedError(f"The message ends after {len(view):,} bytes of {start:,}. Send it again.")
     text, body = bytes(view[_HEAD.size : start]), view[start:]
-    if not hmac.compare_digest(key.sign(_signed(text, body), purpose=_PURPOSE).encode(), signature):
+    if not key.has_signed(_signed(text, body), signature.decode("latin-1"), purpose=_PURPOSE):
         raise WrongKeyError(
             "The message was changed, or signed with another key than that of the run. Send it again."
         )

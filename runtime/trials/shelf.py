@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import weakref
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
@@ -108,20 +108,15 @@ def _in_memory(nbytes: int, write: Write, *, sealed: bool) -> tuple[IO[bytes], s
     file = memory_file()
     if file is None:
         return None
-    try:
-        path = _path(file)
-        if path is not None:
+    with suppress(OSError), ExitStack() as stack:  # the disk tells where the cause is another one
+        stack.callback(_close, file)
+        if (path := _path(file)) is not None:
             write(file)
             file.flush()
             if sealed:
                 seal(file)
+            stack.pop_all()
             return file, path
-    except OSError:
-        pass  # the disk tells where the cause is another one
-    except BaseException:
-        file.close()
-        raise
-    file.close()
     return None
 
 
@@ -132,14 +127,13 @@ def _on_disk(write: Write) -> tuple[IO[bytes], str]:
         if path is None:
             file.close()
             # The name tells whose file it is, in case that somebody finds it.
-            file = tempfile.NamedTemporaryFile(prefix=f"rebind-{os.getpid()}-")  # noqa: SIM115
+            file = tempfile.NamedTemporaryFile(prefix=f"rebind-{os.getpid()}-")  # noqa: SIM115 - likewise
             path = file.name
-        try:
+        with ExitStack() as stack:
+            stack.callback(_close, file)
             write(file)
             file.flush()
-        except BaseException:
-            file.close()
-            raise
+            stack.pop_all()
     return file, path
 
 
@@ -148,7 +142,8 @@ def _path(file: IO[bytes]) -> str | None:
     path = f"/proc/{os.getpid()}/fd/{file.fileno()}"
     try:
         # Of another namespace's processes, one may have the same number as this one.
-        return path if os.path.samestat(os.stat(path), os.fstat(file.fileno())) else None  # noqa: PTH116
+        found = os.stat(path)  # noqa: PTH116 - a name of the system's, not of a file
+        return path if os.path.samestat(found, os.fstat(file.fileno())) else None
     except OSError:
         return None
 
