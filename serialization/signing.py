@@ -132,7 +132,13 @@ class SigningKey:
         return hmac.digest(self.secret, _PURPOSE.format(purpose).encode() + data, "sha256").hex()
 
     def has_signed(self, data: bytes, signature: str, *, purpose: str = "file") -> bool:
-        """Whether this key made a signature. The time that it takes does not tell how much of it fits."""
+        """Whether this key made a signature. The time that it takes does not tell how much of it fits.
+
+        Args:
+            data: The bytes that were signed.
+            signature: What `sign` gave.
+            purpose: As in `sign`.
+        """
         return hmac.compare_digest(self.sign(data, purpose=purpose).encode(), signature.encode())
 
     def __copy__(self) -> SigningKey:

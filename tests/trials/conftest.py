@@ -18,7 +18,9 @@ def _descriptors():
             target = str(entry.readlink())
         except OSError:
             continue
-        if target.startswith(("socket:", "pipe:", "anon_inode:")) or "/rebind-" in target:
+        # Files of a run have no name any more, or one of their own. A checkout may be called anything.
+        unlinked, own = target.endswith(" (deleted)"), Path(target).name.startswith("rebind-")
+        if target.startswith(("socket:", "pipe:", "anon_inode:")) or unlinked or own:
             kinds[target.partition(":")[0]] += 1
     return kinds
 
