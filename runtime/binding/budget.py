@@ -113,9 +113,9 @@ class Budget:
     def count_step(self, optimizer: Optimizer) -> None:
         """Be told that an optimizer has made a step."""
         before = self.steps
-        self._counts[id(optimizer)] += 1
-        if self._on_step is not None and self.steps > before:
-            self._on_step(self.steps)
+        steps = self._counts[id(optimizer)] = self._counts[id(optimizer)] + 1
+        if self._on_step is not None and steps > before:
+            self._on_step(steps)
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done: the place where a training may end."""

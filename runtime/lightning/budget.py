@@ -29,6 +29,17 @@ class FitBudget(TrainerBudget):
         """Know the trainer, to be able to end it."""
         self._trainer = trainer
 
+    @property
+    def needs_batches(self) -> bool:
+        """Whether it has to be asked after each batch: other processes must agree, or optimizers differ."""
+        return self._trainer.world_size > 1 or len(self._counts) > 1
+
+    def ask_to_end(self) -> None:
+        """Let no further batch begin."""
+        super().ask_to_end()
+        if self._trainer is not None and self._trainer.world_size == 1:
+            end_fit(self._trainer)
+
     def begin_step(self, optimizer: Optimizer) -> None:
         """Be asked by an optimizer that is about to make a step."""
         if self._ending or self._counts[id(optimizer)] == self._max_steps:
@@ -38,7 +49,6 @@ class FitBudget(TrainerBudget):
 
 def end_fit(trainer: Any) -> None:
     """Let a trainer begin no further batch, whatever it was to do at least."""
-    if trainer is not None:
-        trainer.fit_loop.min_epochs = 0
-        trainer.fit_loop.epoch_loop.min_steps = None
-        trainer.should_stop = True
+    trainer.fit_loop.min_epochs = 0
+    trainer.fit_loop.epoch_loop.min_steps = None
+    trainer.should_stop = True

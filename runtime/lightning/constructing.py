@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from ...evaluator_schema.build import build
-from ...evaluator_schema.checking.signatures import name_of
+from ...evaluator_schema.checking.signatures import name_of, signature_of
 from ...evaluator_schema.construction import Construction, constructions_in, replace_leaves, values_of
 from ...evaluator_schema.errors import TrainingError
 from ...evaluator_schema.lightning_evaluator import LightningEvaluator
@@ -45,7 +45,8 @@ def _without_files(spec: Construction) -> Construction:
     package = package_of(spec.target, "Trainer")
     if package is None or spec.kwargs.get("barebones"):  # a function of the user's, which has its own say
         return spec
-    takes = inspect.signature(spec.target).parameters
+    signature = signature_of(spec.target)
+    takes = {} if signature is None else signature.parameters
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in takes.values()):
         takes_logger, takes_checkpoints = "logger" in takes, "enable_checkpointing" in takes
     else:

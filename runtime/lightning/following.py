@@ -24,9 +24,15 @@ def _callback_class(package: Package) -> type:
     class Following(base):  # type: ignore[misc]  # known when it is first used
         """Calls what belongs to a binding at Lightning's own hook points."""
 
+        # Lightning passes over a hook that cannot be called; one that does nothing costs as much as another.
+        on_train_batch_start = on_before_zero_grad = on_before_backward = on_after_backward = None
+        on_validation_batch_start = on_validation_batch_end = None
+
         def __init__(self, training: Training, budget: FitBudget) -> None:
             self._training = training
             self._budget = budget
+            if not budget.needs_batches:
+                self.on_train_batch_end = None
 
         def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Run the tasks before a step: gradients are complete and unscaled, and not yet clipped."""

@@ -79,8 +79,8 @@ class StepTasks:
         A trainer calls it where the gradients are ready, inside of the closure that it passes. Without it,
         the tasks run when that closure is done.
         """
-        if self._step is not None and not self._is_announced:
-            self._run_before(self.optimizer)
+        if self._step is not None:
+            self._run_before()
 
     def close(self) -> None:
         """Take all tasks away. Who watches stays, until the training that is watched has ended."""
@@ -118,19 +118,19 @@ class StepTasks:
             return None
         closure = kwargs.get("closure") if len(args) < 2 else args[1]
         if closure is None:
-            self._run_before(optimizer)
+            self._run_before()
             return None
         # The gradients come into being inside of the step, when it first calls the closure.
-        wrapped = _BeforeUpdate(closure, lambda: self._run_before(optimizer))
+        wrapped = _BeforeUpdate(closure, self._run_before)
         if len(args) < 2:
             return args, {**kwargs, "closure": wrapped}
         return (args[0], wrapped, *args[2:]), kwargs
 
-    def _run_before(self, optimizer: Optimizer) -> None:
-        if self._is_announced or is_skipped(optimizer):
+    def _run_before(self) -> None:
+        if self._is_announced or is_skipped(self.optimizer):
             return
         self._is_announced = True
-        self._unscale(optimizer)
+        self._unscale(self.optimizer)
         for entry in self._before[::-1]:
             entry.task()
 
