@@ -39,6 +39,7 @@ from .values import (
     Ref,
     Shared,
     is_container,
+    leaf_values,
     leaves,
     map_container,
     plain,
@@ -285,14 +286,20 @@ def values_of(construction: Construction) -> list[tuple[Location, Any]]:
     ]
 
 
+_HOLES = (ParameterHole, ParametersHole)
+
+
 def holes_in(value: Any) -> list[ParameterHole | ParametersHole]:
     """List the holes for parameters in a value, in the order in which they stand."""
-    return [
-        leaf
-        for _, construction in constructions_in(value)
-        for _, leaf in values_of(construction)
-        if isinstance(leaf, ParameterHole | ParametersHole)
-    ]
+    found: list[ParameterHole | ParametersHole] = []
+    for leaf in leaf_values(value):
+        if isinstance(leaf, Construction):
+            arguments = leaf_values((leaf.args, leaf.kwargs))
+            options = leaf_values([change.options for change in leaf.changes])
+            found.extend(held for held in (*arguments, *options) if isinstance(held, _HOLES))
+            if inner := [held for held in arguments if isinstance(held, Construction)]:
+                found.extend(holes_in(inner))
+    return found
 
 
 def replace_leaves(value: Any, replace: Callable[[Any], Any]) -> Any:

@@ -45,7 +45,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
 
     Args:
         path: The file. A symbolic link stays one, and the file it points to is replaced.
-        write: Writes the content to the open file.
+        write: Writes the content to the open file, which has no buffer: one call may not write all.
         durable: Whether to wait until the disk has it, so that it survives a loss of power. Without
             that, the file may be incomplete after one, which is told when it is opened.
 
@@ -56,7 +56,6 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
     with saving_errors_told(os.fspath(path)):
         with _temporary_beside(target) as (file, name):
             write(file)
-            file.flush()
             if durable:
                 os.fsync(file.fileno())
                 os.replace(name, target)  # noqa: PTH105 - paths are strings here
@@ -137,7 +136,7 @@ def _temporary_beside(target: str) -> Iterator[tuple[IO[bytes], str]]:
     name = os.path.join(folder, f".{base[:64]}.{secrets.token_hex(8)}.tmp")  # noqa: PTH118 - paths are strings here
     descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        with os.fdopen(descriptor, "wb", buffering=1 << 20) as file:
+        with os.fdopen(descriptor, "wb", buffering=0) as file:
             yield file, name
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

@@ -14,13 +14,14 @@ import torch
 
 from .format import LAYOUT, MAX_LISTED_TENSORS
 from .layout import Layout, View
-from .manifest import TensorInfo
 from .segments import Piece, Region, Request, place
 from .strict_json import parse_json
 from .writing import Entry
 
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
+
+    from .manifest import TensorInfo
 
 # Buffers below this stay inside the pickle.
 _SMALLEST_BUFFER: Final = 4096
@@ -96,12 +97,12 @@ class MemoryWriter:
             return [], [], 0
         entries, segments = place(pieces)
         spans = [(0, 0)] * self._count
-        infos: dict[int, TensorInfo] = {}
+        wanted: dict[int, tuple[Request, str | None]] = {}
         for number, piece in enumerate(pieces):
             entry = segments[number].entry or None
             for request in piece.requests:
                 spans[request.span] = (number, request.start - piece.start)
-                infos[request.span] = request.info.model_copy(update={"entry": entry})
+                wanted[request.span] = request, entry
         layout = Layout(
             segments=tuple(segments),
             spans=tuple(spans),
@@ -110,8 +111,9 @@ class MemoryWriter:
         )
         written = layout.to_json()
         parse_json(written, "layout")
-        listed = [infos[span] for span in sorted(infos)[:MAX_LISTED_TENSORS]]
-        return [*entries, Entry(LAYOUT, (written,))], listed, len(infos) - len(listed)
+        shown = [wanted[span] for span in sorted(wanted)[:MAX_LISTED_TENSORS]]
+        listed = [request.listed(entry) for request, entry in shown]
+        return [*entries, Entry(LAYOUT, (written,))], listed, len(wanted) - len(listed)
 
     def _add(self, tensor: Tensor, start: int, stop: int) -> Span:
         storage, device = tensor.untyped_storage(), str(tensor.device)
@@ -121,17 +123,20 @@ class MemoryWriter:
         region = self._regions.setdefault((device, address), Region(storage))
         if storage.nbytes() > region.storage.nbytes():
             region.storage = storage
-        info = TensorInfo(
-            name=self._next_name(),
-            dtype=str(tensor.dtype).removeprefix("torch."),
-            shape=tuple(tensor.shape),
-            bytes=tensor.numel() * tensor.element_size(),
-            device=device,
-            entry=None,
-        )
         span = Span(self._count)
         self._count += 1
-        region.requests.append(Request(span.number, start, stop, info))
+        region.requests.append(
+            Request(
+                span=span.number,
+                start=start,
+                stop=stop,
+                name=self._next_name(),
+                dtype=str(tensor.dtype).removeprefix("torch."),
+                shape=tuple(tensor.shape),
+                element_bytes=tensor.element_size(),
+                device=device,
+            )
+        )
         return span
 
     def _next_name(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -9,14 +10,13 @@ import torch
 
 from .format import ALIGNMENT, MAX_MEMORY_ENTRIES, padding
 from .layout import Segment
+from .manifest import TensorInfo
 from .writing import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch import Tensor, UntypedStorage
-
-    from .manifest import TensorInfo
 
 # Two views of one storage with no more than this between them stay in one segment.
 _LARGEST_GAP: Final = 4096
@@ -43,7 +43,22 @@ class Request:
     span: int
     start: int
     stop: int
-    info: TensorInfo
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    element_bytes: int
+    device: str
+
+    def listed(self, entry: str | None) -> TensorInfo:
+        """The tensor as the manifest tells of it."""
+        return TensorInfo(
+            name=self.name,
+            dtype=self.dtype,
+            shape=self.shape,
+            bytes=math.prod(self.shape) * self.element_bytes,
+            device=self.device,
+            entry=entry,
+        )
 
 
 @dataclass(slots=True)
@@ -68,12 +83,12 @@ class Region:
     def _piece(self, group: list[Request], stop: int) -> Piece:
         # Aligned, so that the offsets of all dtypes in the piece stay multiples of their sizes.
         start = group[0].start - group[0].start % ALIGNMENT
-        dtypes = {_ENTRY_DTYPES.get(request.info.dtype, "U8") for request in group}
+        dtypes = {_ENTRY_DTYPES.get(request.dtype, "U8") for request in group}
         return Piece(
-            name=f"tensor.{group[0].info.name}",
+            name=f"tensor.{group[0].name}",
             dtype=dtypes.pop() if len(dtypes) == 1 else "U8",
             memory=_bytes_of(self.storage, start, stop),
-            device=group[0].info.device,
+            device=group[0].device,
             start=start,
             requests=tuple(group),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from threading import Semaphore
 from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
@@ -13,7 +14,7 @@ from .format import padding
 from .header import Slot, write_header
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from .manifest import Manifest
     from .signing import SigningKey
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _ZEROS: Final = bytes(64)
 _SLICE_BYTES: Final = 2 << 20
+# Pieces below this are copied together, and written by one call.
+_JOINED_BYTES: Final = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ class Draft:
         """
         if self._manifest.data_bytes < THREADED_FROM_BYTES:
             digests = self._digests()
-            file.writelines((self._header(digests), *self._pieces()))
+            _write_joined((self._header(digests), *self._pieces()), file)
             after = self._digests() if unchanged else digests
         else:
             digests, after = self._write_large(file, unchanged=unchanged)
@@ -128,11 +131,11 @@ class Draft:
             try:
                 file.seek(len(self._header(self._no_digests())))
                 for each in _told(slices, written):
-                    file.write(each)
+                    _write_whole(each, file)
             finally:
                 written.release(count)
             file.seek(0)
-            file.write(self._header(first.result()))
+            _write_whole(self._header(first.result()), file)
             return first.result(), second.result()
 
     def _no_digests(self) -> list[str]:
@@ -155,6 +158,20 @@ class Draft:
             slots.append(Slot(entry.name, entry.dtype, position, stop))
             position = stop
         return write_header(slots, manifest.model_dump_json(exclude_defaults=True), self._key)
+
+
+def _write_joined(pieces: Iterable[bytes | memoryview], file: IO[bytes]) -> None:
+    """Write small pieces together, and each large one from where it lies."""
+    for is_small, group in groupby(pieces, lambda piece: len(piece) < _JOINED_BYTES):
+        for each in (b"".join(group),) if is_small else group:
+            _write_whole(each, file)
+
+
+def _write_whole(piece: bytes | memoryview, file: IO[bytes]) -> None:
+    """Write to a file that may have no buffer, of which one call may take a part only."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def _told(slices: Slices, done: Semaphore) -> Slices:
