@@ -2,12 +2,13 @@
 
 An evaluator without tensors, and with a dummy input of 1 KiB to 1 GiB. cloudpickle takes the evaluator as
 well; safetensors, torch and memcpy take the tensor alone. *dumps* and *loads* are in memory, *save* and
-*load* go through a file that is read from the page cache. Only rebind knows whether it read what was written:
-*not verified* leaves out the digests of the tensors. Where tensors are only mapped, as by it, by safetensors
-and by *torch, mmap*, nothing of them has been read yet. *On disk* is what `rebind.save` does if nothing else
-is said, and safetensors with the same care: fsync and rename. *On a memory disk* leaves out what the disk is
-busy with. Memory is the most anonymous memory (not the page cache) that a fresh process needed on top of what
-it had before; memcpy's is that of the copy.
+*load* go through a file that is read from the page cache. Only rebind knows whether it read what was
+written: *not verified* leaves out the digests of the tensors. *safetensors, with the evaluator* is the same
+content by hand: the tensor, and the rest as one pickle, without digests, versions and a table of contents.
+Where tensors are only mapped, as by it, by safetensors and by *torch, mmap*, nothing of them has been read
+yet. *On disk* is what `rebind.save` does if nothing else is said, and safetensors with the same care: fsync
+and rename. *On a memory disk* leaves out what the disk is busy with. Memory is the most anonymous memory
+(not the page cache) that a fresh process needed on top of what it had before; memcpy's is that of the copy.
 """
 
 from __future__ import annotations

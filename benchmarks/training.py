@@ -68,7 +68,7 @@ def comparisons(run: Run) -> Iterator[Comparison]:
     turns = run.pick(40, 2)
     yield compare(_NATIVE, loops(width, run.pick(40, 4)), turns, baseline=_BY_HAND, warm_up=2)
     yield compare(_ONE_STEP, one_step(8), run.pick(40, 2), baseline=_BY_HAND, warm_up=2)
-    found = side_by_side(many_steps(width, run.pick(200, 4)), run.pick(15, 2))
+    found = side_by_side(many_steps(width, run.pick(200, 4)), run.pick(40, 2))
     yield Comparison(family=_MANY_STEPS, baseline=_BY_HAND, samples=found)
     yield step_tasks(run.pick(15, 2), run.pick(10_000, 100))
 
