@@ -31,8 +31,7 @@ def _callback_class(package: Package) -> type:
         def __init__(self, training: Training, budget: FitBudget) -> None:
             self._training = training
             self._budget = budget
-            if not budget.needs_batches:
-                self.on_train_batch_end = None
+            self._needs_batches = budget.needs_batches
 
         def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Run the tasks before a step: gradients are complete and unscaled, and not yet clipped."""
@@ -40,7 +39,12 @@ def _callback_class(package: Package) -> type:
                 if steps.optimizer is optimizer:
                     steps.announce()
 
-        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        @property
+        def on_train_batch_end(self) -> Any:
+            """What is to be called after each batch, if anything is."""
+            return self._end_if_agreed if self._needs_batches else None
+
+        def _end_if_agreed(self, trainer: Any, *_: Any) -> None:
             """End the fit where the budget says so; all processes have to agree."""
             wants = self._budget.wants_to_end
             if trainer.world_size > 1:
