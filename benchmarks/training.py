@@ -1,11 +1,12 @@
 """Training.
 
 A bound training of a CNN on handwritten digits, with one loss patch and two step tasks, beside the same
-penalty and the same two counts written by hand: into the user's own loop, and into a `LightningModule`. Both
-end with the same weights, bit for bit. The times are those of the processor, on one thread, so that other
-programs hardly disturb them: the differences are around one percent. The two trainings of 200 steps by
-Lightning advance in turns of five steps, trainers and binding included. *Construct and fit one step* is a
-whole training of one step. *A step task* is what one task adds to a step of an optimizer that does nothing.
+penalty and the same two counts written by hand: into the user's own loop, and into a `LightningModule`.
+Both end with the same weights, bit for bit, which is checked before they are timed. The times are those of
+the processor, on one thread, so that other programs hardly disturb them: the differences are around one
+percent. The two trainings of 200 steps by Lightning advance in turns of five steps, trainers and binding
+included. *Construct and fit one step* is a whole training of one step. *A step task* is what one task adds
+to a step of an optimizer that does nothing.
 """
 
 from __future__ import annotations

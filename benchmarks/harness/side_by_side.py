@@ -23,6 +23,7 @@ class _Lane(threading.Thread):
         self._work = work
         self._may_go, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
         self._error: BaseException | None = None
+        self._is_abandoned = False
         self.is_done = False
         self.seconds = 0.0
 
@@ -32,6 +33,11 @@ class _Lane(threading.Thread):
         self._has_paused.acquire()
         if self._error is not None:
             raise self._error
+
+    def abandon(self) -> None:
+        """Let it end where it pauses, if another one has failed."""
+        self._is_abandoned = True
+        self._may_go.release()
 
     def run(self) -> None:
         self._may_go.acquire()
@@ -47,6 +53,8 @@ class _Lane(threading.Thread):
     def _pause(self) -> None:
         self._has_paused.release()
         self._may_go.acquire()
+        if self._is_abandoned:
+            raise SystemExit
 
 
 def side_by_side(works: Mapping[str, Work], rounds: int, *, warm_up: int = 1) -> dict[str, tuple[float, ...]]:
@@ -67,13 +75,15 @@ def side_by_side(works: Mapping[str, Work], rounds: int, *, warm_up: int = 1) ->
         try:
             for lane in lanes.values():
                 lane.start()
-            running = list(lanes.values())
+            running = list(lanes.values())[:: -1 if turn % 2 else 1]
             while running:
                 for lane in running:
                     lane.advance()
                 running = [lane for lane in reversed(running) if not lane.is_done]
         finally:
             gc.enable()
+            for lane in lanes.values():
+                lane.abandon()
         if turn >= warm_up:
             for name, lane in lanes.items():
                 found[name].append(lane.seconds)

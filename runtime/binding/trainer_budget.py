@@ -16,17 +16,12 @@ class TrainerBudget(Budget):
 
     def end(self) -> None:
         """Let no step be made any more, not even the one that is under way."""
-        self._ending = True
-        self.ask_to_end()
+        self._ending = self.wants_to_end = True
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done."""
         if self._is_over:
-            self.ask_to_end()
-
-    def ask_to_end(self) -> None:
-        """Let no further batch begin."""
-        self.wants_to_end = True
+            self.wants_to_end = True
 
     @property
     def is_spent(self) -> bool:

@@ -29,17 +29,6 @@ class FitBudget(TrainerBudget):
         """Know the trainer, to be able to end it."""
         self._trainer = trainer
 
-    @property
-    def needs_batches(self) -> bool:
-        """Whether it has to be asked after each batch: other processes must agree, or optimizers differ."""
-        return self._trainer.world_size > 1 or len(self._counts) > 1
-
-    def ask_to_end(self) -> None:
-        """Let no further batch begin."""
-        super().ask_to_end()
-        if self._trainer is not None and self._trainer.world_size == 1:
-            end_fit(self._trainer)
-
     def begin_step(self, optimizer: Optimizer) -> None:
         """Be asked by an optimizer that is about to make a step."""
         if self._ending or self._counts[id(optimizer)] == self._max_steps:

@@ -31,7 +31,7 @@ def _callback_class(package: Package) -> type:
         def __init__(self, training: Training, budget: FitBudget) -> None:
             self._training = training
             self._budget = budget
-            self._needs_batches = budget.needs_batches
+            self._has_others = False
 
         def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Run the tasks before a step: gradients are complete and unscaled, and not yet clipped."""
@@ -39,15 +39,21 @@ def _callback_class(package: Package) -> type:
                 if steps.optimizer is optimizer:
                     steps.announce()
 
+        def on_fit_start(self, trainer: Any, module: Any) -> None:  # noqa: ARG002 - as its caller calls it
+            """See whether there are other processes."""
+            self._has_others = trainer.world_size > 1
+
         @property
         def on_train_batch_end(self) -> Any:
-            """What is to be called after each batch, if anything is."""
-            return self._end_if_agreed if self._needs_batches else None
+            """What is to be called after a batch, if anything is."""
+            budget = self._budget
+            may_end = self._has_others or budget.wants_to_end or budget.is_spent
+            return self._end_if_agreed if may_end else None
 
         def _end_if_agreed(self, trainer: Any, *_: Any) -> None:
             """End the fit where the budget says so; all processes have to agree."""
             wants = self._budget.wants_to_end
-            if trainer.world_size > 1:
+            if self._has_others:
                 wants = trainer.strategy.reduce_boolean_decision(wants, all=False)
             if wants or (self._budget.is_spent and trainer.global_step < trainer.max_steps):
                 end_fit(trainer)

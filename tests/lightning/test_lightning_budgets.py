@@ -81,6 +81,29 @@ def test_a_binding_is_stopped_from_a_task_and_trains_again():
         assert binding.steps == 5
 
 
+class Deciding(pl.Callback):
+    """Says after each batch whether to stop, whoever else has said so."""
+
+    def on_train_batch_end(self, trainer, *_):
+        trainer.should_stop = False
+
+
+def test_a_callback_that_decides_after_each_batch_does_not_undo_a_stop():
+    with bind(evaluator_of(callbacks=[Deciding()]), net()) as binding:
+        binding.after_step(binding.stop)
+        binding.train(max_steps=7)
+        assert binding.steps == 1
+
+
+def test_a_stop_before_the_first_step_ends_the_training_after_the_first_batch():
+    model = net()
+    with bind(evaluator_of(accumulate_grad_batches=4), model) as binding:
+        binding.on_event(lambda event: binding.stop() if event.kind == "begin" else None)
+        binding.train(max_steps=3)
+        assert binding.steps == 0
+    assert model.norm.num_batches_tracked == 1
+
+
 def test_a_timeout_ends_the_training_after_the_step_under_way():
     with bind(evaluator_of(), net()) as binding:
         binding.after_step(lambda: time.sleep(0.02))

@@ -197,6 +197,7 @@ def test_tasks_and_budgets_also_see_steps_that_lightning_does_not():
         binding.train(max_steps=5)
         assert binding.steps == 5
     assert seen == [True] * 5
+    assert model.norm.num_batches_tracked == 5  # and no batch is begun that could make no step
 
 
 def test_lbfgs_runs_each_task_once_for_a_step():
