@@ -60,16 +60,15 @@ class Budget:
         self._max_steps = max_steps
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._counts = {id(one.optimizer): 0 for one in optimizers}
+        self.steps = 0
+        """How many steps the busiest optimizer has made."""
+        self.is_spent = False
+        """Whether every optimizer has made its steps."""
         self._on_step = on_step
         self._stopped = False
         self._ending = False
         self._presence: Presence | None = None
         self._forward_handles: list[Any] = []
-
-    @property
-    def steps(self) -> int:
-        """How many steps the busiest optimizer has made."""
-        return max(self._counts.values(), default=0)
 
     def stop(self) -> None:
         """Let no step begin after the one that is under way."""
@@ -112,14 +111,17 @@ class Budget:
 
     def count_step(self, optimizer: Optimizer) -> None:
         """Be told that an optimizer has made a step."""
-        before = self.steps
         steps = self._counts[id(optimizer)] = self._counts[id(optimizer)] + 1
-        if self._on_step is not None and steps > before:
-            self._on_step(steps)
+        if steps == self._max_steps:
+            self.is_spent = all(count == steps for count in self._counts.values())
+        if steps > self.steps:
+            self.steps = steps
+            if self._on_step is not None:
+                self._on_step(steps)
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done: the place where a training may end."""
-        if self._is_over or all(count == self._max_steps for count in self._counts.values()):
+        if self._is_over or self.is_spent:
             self.end()
 
     @property

@@ -22,8 +22,3 @@ class TrainerBudget(Budget):
         """Be told that everything around a step is done."""
         if self._is_over:
             self.wants_to_end = True
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether every optimizer has made its steps."""
-        return bool(self._counts) and all(count == self._max_steps for count in self._counts.values())

@@ -31,17 +31,27 @@ def _callback_class(package: Package) -> type:
         def __init__(self, training: Training, budget: FitBudget) -> None:
             self._training = training
             self._budget = budget
+            self._trainer: Any = None
             self._has_others = False
+            self._is_changed = True
 
-        def on_before_optimizer_step(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002 - as its caller calls it
+        def on_fit_start(self, trainer: Any, module: Any) -> None:
+            """See whether there are other processes, and whether gradients may be changed before a step."""
+            self._trainer = trainer
+            self._has_others = trainer.world_size > 1
+            self._is_changed = _may_change_gradients(package, trainer, module)
+
+        @property
+        def on_before_optimizer_step(self) -> Any:
+            """What is to be called before a step that may be made with other gradients."""
+            is_changed = self._is_changed or self._trainer.gradient_clip_val is not None
+            return self._announce if is_changed else None
+
+        def _announce(self, trainer: Any, module: Any, optimizer: Any) -> None:  # noqa: ARG002 - as its caller calls it
             """Run the tasks before a step: gradients are complete and unscaled, and not yet clipped."""
             for steps in self._training.steps:
                 if steps.optimizer is optimizer:
                     steps.announce()
-
-        def on_fit_start(self, trainer: Any, module: Any) -> None:  # noqa: ARG002 - as its caller calls it
-            """See whether there are other processes."""
-            self._has_others = trainer.world_size > 1
 
         @property
         def on_train_batch_end(self) -> Any:
@@ -63,3 +73,16 @@ def _callback_class(package: Package) -> type:
             self._training.tell_epoch(trainer.current_epoch + 1)
 
     return Following
+
+
+def _may_change_gradients(package: Package, trainer: Any, module: Any) -> bool:
+    """Tell whether anybody comes between the gradients and the step: else the step itself runs the tasks."""
+    is_overridden = import_module(f"{package}.utilities.model_helpers").is_overridden
+    precision = import_module(f"{package}.plugins.precision").Precision
+    return type(trainer.precision_plugin) is not precision or any(
+        is_overridden(name, module) for name in _BETWEEN
+    )
+
+
+# What Lightning calls of a module when the gradients are there, and before its optimizer's step.
+_BETWEEN = ("on_before_optimizer_step", "configure_gradient_clipping")

@@ -164,6 +164,44 @@ def test_before_a_step_the_gradients_are_those_of_on_before_optimizer_step(form,
     assert not any(map(torch.equal, weights, after))
 
 
+class OwnClipping(Net):
+    """Clips in its own way."""
+
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None):
+        self.clip_gradients(optimizer, 0.01, "norm")
+
+
+class ClippingLater(pl.Callback):
+    """Has the trainer clip from now on."""
+
+    def on_train_batch_start(self, trainer, *_):
+        trainer.gradient_clip_val = 0.01
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (Net, {"gradient_clip_val": 0.01}),
+        (Net, {"callbacks": [ClippingLater()]}),
+        (OwnClipping, {}),
+    ],
+)
+def test_before_a_step_gradients_are_not_clipped_whoever_clips_them(kind, options):
+    model, norms = net(kind=kind), {"before": [], "after": []}
+
+    def note(when):
+        gradients = [parameter.grad for parameter in model.parameters()]
+        norms[when].append(float(torch.nn.utils.get_total_norm(gradients)))
+
+    with bind(evaluator_of(**options), model) as binding:
+        binding.before_step(lambda: note("before"))
+        binding.after_step(lambda: note("after"))
+        binding.train(max_steps=3)
+    assert len(norms["before"]) == 3
+    assert all(norm > 0.02 for norm in norms["before"])
+    assert all(norm < 0.0101 for norm in norms["after"])
+
+
 def test_tasks_nest_run_for_one_optimizer_and_end_when_they_are_reverted():
     model, calls = net("manual several"), []
     with bind(evaluator_of(), model) as binding:
