@@ -4,9 +4,10 @@ A bound training of a CNN on handwritten digits, with one loss patch and two ste
 penalty and the same two counts written by hand: into the user's own loop, and into a `LightningModule`.
 Both end with the same weights, bit for bit, which is checked before they are timed. The times are those of
 the processor, on one thread, so that other programs hardly disturb them: the differences are around one
-percent. The two trainings of 200 steps by Lightning advance in turns of five steps, trainers and binding
-included. *Construct and fit one step* is a whole training of one step. *A step task* is what one task adds
-to a step of an optimizer that does nothing.
+percent. The two trainings of 200 steps by Lightning advance in turns, step by step; of their steps, a round
+gives the median one, and of the whole trainings, trainers and binding included, the sum. *Construct and fit
+one step* is a whole training of one step. *A step task* is what one task adds to a step of an optimizer
+that does nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
+from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -33,6 +35,7 @@ import rebind
 
 _NATIVE, _TASK = "A loop in PyTorch", "A step task"
 _ONE_STEP, _MANY_STEPS = "Lightning: construct and fit one step", "Lightning: 200 steps"
+_STEP = "Lightning: a step of the 200"
 _BY_HAND = "by hand"
 _SMALL = 1e-4
 
@@ -45,7 +48,8 @@ def _at_most(family: str, limit: float, says: str) -> Promise:
 PEERS = ()
 PROMISES = (
     _at_most(_NATIVE, 1.01, "a bound loop in PyTorch"),
-    _at_most(_MANY_STEPS, 1.01, "a bound training by Lightning"),
+    _at_most(_STEP, 1.01, "a step of a bound training by Lightning"),
+    _at_most(_MANY_STEPS, 1.02, "a bound training of 200 steps by Lightning, with all that is constructed,"),
     _at_most(_ONE_STEP, 1.1, "constructing everything and fitting one step with Lightning"),
     Promise(says="a step task takes at most 5 µs", of=Place(family=_TASK, contestant="rebind"), limit=5e-6),
 )
@@ -69,8 +73,11 @@ def comparisons(run: Run) -> Iterator[Comparison]:
     turns = run.pick(40, 2)
     yield compare(_NATIVE, loops(width, run.pick(40, 4)), turns, baseline=_BY_HAND, warm_up=2)
     yield compare(_ONE_STEP, one_step(8), run.pick(40, 2), baseline=_BY_HAND, warm_up=2)
-    found = side_by_side(many_steps(width, run.pick(200, 4)), run.pick(40, 2))
-    yield Comparison(family=_MANY_STEPS, baseline=_BY_HAND, samples=found)
+    found = side_by_side(many_steps(width, run.pick(200, 4)), run.pick(20, 2))
+    wholes = {name: tuple(map(sum, trainings)) for name, trainings in found.items()}
+    steps = {name: tuple(median(of[1:-1]) for of in trainings) for name, trainings in found.items()}
+    yield Comparison(family=_MANY_STEPS, baseline=_BY_HAND, samples=wholes)
+    yield Comparison(family=_STEP, baseline=_BY_HAND, samples=steps)
     yield step_tasks(run.pick(15, 2), run.pick(10_000, 100))
 
 
@@ -155,7 +162,7 @@ class Plain(Classifier):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let another training go on."""
-        if self.pause is not None and batch_idx % 5 == 0:
+        if self.pause is not None:
             self.pause()
 
     def configure_optimizers(self) -> Any:

@@ -25,7 +25,8 @@ class _Lane(threading.Thread):
         self._error: BaseException | None = None
         self._is_abandoned = False
         self.is_done = False
-        self.seconds = 0.0
+        self.stretches: list[float] = []
+        self._began = 0.0
 
     def advance(self) -> None:
         """Let it go on until it pauses or ends."""
@@ -41,33 +42,38 @@ class _Lane(threading.Thread):
 
     def run(self) -> None:
         self._may_go.acquire()
-        began = time.thread_time()
+        self._began = time.thread_time()
         try:
             self._work(self._pause)
         except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
             self._error = error
-        self.seconds = time.thread_time() - began
+        self.stretches.append(time.thread_time() - self._began)
         self.is_done = True
         self._has_paused.release()
 
     def _pause(self) -> None:
+        self.stretches.append(time.thread_time() - self._began)
         self._has_paused.release()
         self._may_go.acquire()
         if self._is_abandoned:
             raise SystemExit
+        self._began = time.thread_time()
 
 
-def side_by_side(works: Mapping[str, Work], rounds: int, *, warm_up: int = 1) -> dict[str, tuple[float, ...]]:
-    """Let works advance in turns in each round, and give the processor's seconds of each whole work.
+def side_by_side(
+    works: Mapping[str, Work], rounds: int, *, warm_up: int = 1
+) -> dict[str, list[tuple[float, ...]]]:
+    """Let works advance in turns in each round, and give the processor's seconds of each stretch.
 
-    Each is done in a thread of its own, one of which runs at a time, and only its own time counts.
+    Each is done in a thread of its own, one of which runs at a time, and only its own time counts. A stretch
+    is what lies between two pauses; the first one begins with the work, and the last one ends with it.
 
     Args:
         works: By name. Each calls the function that it gets after every few milliseconds, all equally often.
         rounds: How many count.
         warm_up: How many come before and do not count.
     """
-    found: dict[str, list[float]] = {name: [] for name in works}
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in works}
     for turn in range(warm_up + rounds):
         lanes = {name: _Lane(work) for name, work in works.items()}
         gc.collect()
@@ -86,5 +92,5 @@ def side_by_side(works: Mapping[str, Work], rounds: int, *, warm_up: int = 1) ->
                 lane.abandon()
         if turn >= warm_up:
             for name, lane in lanes.items():
-                found[name].append(lane.seconds)
-    return {name: tuple(seconds) for name, seconds in found.items()}
+                found[name].append(tuple(lane.stretches))
+    return found
