@@ -151,7 +151,10 @@ def test_more_bytes_than_the_limit_are_refused():
         inspect(data, max_bytes=len(data) - 1)
 
 
-@pytest.mark.parametrize("scale", [0.02, pytest.param(1.0, marks=pytest.mark.long)])
+WHOLE = pytest.param(1.0, marks=[pytest.mark.long, pytest.mark.timeout(1200)])
+
+
+@pytest.mark.parametrize("scale", [0.02, WHOLE])
 def test_damage_of_every_kind_is_refused(scale):
     """Flips, cuts, splices and hostile headers: nothing opens, no other error, no canary; a share of them."""
     for opening, way, count in damage.counts(scale):
