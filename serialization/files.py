@@ -65,6 +65,13 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], None], *, durable:
             _sync_folder(os.path.dirname(target))  # noqa: PTH120 - paths are strings here
 
 
+def write_whole(piece: bytes | memoryview, file: IO[bytes]) -> None:
+    """Write to a file that may have no buffer, of which one call may take a part only."""
+    rest = memoryview(piece)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
 @contextlib.contextmanager
 def saving_errors_told(name: str) -> Iterator[None]:
     """Tell what the system says while a file is written, and what to do.

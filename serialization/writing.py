@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, TypeAlias
 
 from ..evaluator_schema.errors import NotSerializableError
 from .digests import NO_DIGEST, THREADED_FROM_BYTES, digest
+from .files import write_whole
 from .format import padding
 from .header import Slot, write_header
 
@@ -131,11 +132,11 @@ class Draft:
             try:
                 file.seek(len(self._header(self._no_digests())))
                 for each in _told(slices, written):
-                    _write_whole(each, file)
+                    write_whole(each, file)
             finally:
                 written.release(count)
             file.seek(0)
-            _write_whole(self._header(first.result()), file)
+            write_whole(self._header(first.result()), file)
             return first.result(), second.result()
 
     def _no_digests(self) -> list[str]:
@@ -164,14 +165,7 @@ def _write_joined(pieces: Iterable[bytes | memoryview], file: IO[bytes]) -> None
     """Write small pieces together, and each large one from where it lies."""
     for is_small, group in groupby(pieces, lambda piece: len(piece) < _JOINED_BYTES):
         for each in (b"".join(group),) if is_small else group:
-            _write_whole(each, file)
-
-
-def _write_whole(piece: bytes | memoryview, file: IO[bytes]) -> None:
-    """Write to a file that may have no buffer, of which one call may take a part only."""
-    rest = memoryview(piece)
-    while rest:
-        rest = rest[file.write(rest) :]
+            write_whole(each, file)
 
 
 def _told(slices: Slices, done: Semaphore) -> Slices:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from ...evaluator_schema.errors import CorruptedError, NotARebindFileError, TrialError, WrongKeyError
+from ...serialization.files import write_whole
 from .closing import Closing
 
 if TYPE_CHECKING:
@@ -75,10 +76,7 @@ class Journal(Closing):
     def append(self, payload: bytes) -> None:
         """Add a record; it is on the disk when this returns."""
         seal = self._seal(payload)
-        record = _HEAD.pack(len(payload), _check(len(payload)), seal) + payload
-        view = memoryview(record)
-        while view:
-            view = view[self._file.write(view) :]
+        write_whole(_HEAD.pack(len(payload), _check(len(payload)), seal) + payload, self._file)
         os.fsync(self._file.fileno())
         self._last = seal
 
