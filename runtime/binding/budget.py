@@ -47,6 +47,11 @@ class Budget:
         on_step: Called after each step of the busiest optimizer, with the number of its steps.
     """
 
+    steps: int = 0
+    """How many steps the busiest optimizer has made."""
+    is_spent: bool = False
+    """Whether every optimizer has made its steps."""
+
     def __init__(
         self,
         model: Module,
@@ -60,10 +65,6 @@ class Budget:
         self._max_steps = max_steps
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._counts = {id(one.optimizer): 0 for one in optimizers}
-        self.steps = 0
-        """How many steps the busiest optimizer has made."""
-        self.is_spent = False
-        """Whether every optimizer has made its steps."""
         self._on_step = on_step
         self._stopped = False
         self._ending = False
