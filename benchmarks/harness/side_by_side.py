@@ -11,14 +11,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
+from .turns import gc_paused
+
 Pause = Callable[[], None]
-Work = Callable[[Pause], object]
+PausingWork = Callable[[Pause], object]
 
 
 class _Lane(threading.Thread):
     """One work, which goes on only while it is its turn."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: PausingWork) -> None:
         super().__init__(daemon=True)
         self._work = work
         self._may_go, self._has_paused = threading.Semaphore(0), threading.Semaphore(0)
@@ -60,8 +62,18 @@ class _Lane(threading.Thread):
         self._began = time.thread_time()
 
 
+def _advance(running: list[_Lane]) -> None:
+    """Let them advance until all have ended; who was the last in a turn is the first in the next."""
+    for lane in running:
+        lane.start()
+    while running:
+        for lane in running:
+            lane.advance()
+        running = [lane for lane in reversed(running) if not lane.is_done]
+
+
 def side_by_side(
-    works: Mapping[str, Work], rounds: int, *, warm_up: int = 1
+    works: Mapping[str, PausingWork], rounds: int, *, warm_up: int = 1
 ) -> dict[str, list[tuple[float, ...]]]:
     """Let works advance in turns in each round, and give the processor's seconds of each stretch.
 
@@ -77,17 +89,10 @@ def side_by_side(
     for turn in range(warm_up + rounds):
         lanes = {name: _Lane(work) for name, work in works.items()}
         gc.collect()
-        gc.disable()
         try:
-            for lane in lanes.values():
-                lane.start()
-            running = list(lanes.values())[:: -1 if turn % 2 else 1]
-            while running:
-                for lane in running:
-                    lane.advance()
-                running = [lane for lane in reversed(running) if not lane.is_done]
+            with gc_paused():
+                _advance(list(lanes.values())[:: -1 if turn % 2 else 1])
         finally:
-            gc.enable()
             for lane in lanes.values():
                 lane.abandon()
         if turn >= warm_up:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 
 from .record import Comparison
 
@@ -17,6 +18,18 @@ Timed = Callable[[], float]
 _LONG_ENOUGH = 5e-3
 # Nobody sits out before having been measured this often.
 _FEWEST_ROUNDS = 2
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Collect no garbage in the block."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def timed(
@@ -36,16 +49,10 @@ def timed(
             before()
         # The young garbage that others left; all of it only where it would be met in the time.
         gc.collect(1 if pause_gc else 2)
-        was_on = gc.isenabled()
-        if pause_gc:
-            gc.disable()
-        try:
+        with gc_paused() if pause_gc else nullcontext():
             began = clock()
             kept = work()
             seconds = clock() - began
-        finally:
-            if was_on:
-                gc.enable()
         del kept
         return seconds
 
