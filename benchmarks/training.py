@@ -4,10 +4,10 @@ A bound training of a CNN on handwritten digits, with one loss patch and two ste
 penalty and the same two counts written by hand: into the user's own loop, and into a `LightningModule`.
 Both end with the same weights, bit for bit, which is checked before they are timed. The times are those of
 the processor, on one thread, so that other programs hardly disturb them: the differences are around one
-percent. The two trainings of 200 steps by Lightning advance in turns, step by step; of their steps, a round
-gives the median one, and of the whole trainings, trainers and binding included, the sum. *Construct and fit
-one step* is a whole training of one step. *A step task* is what one task adds to a step of an optimizer
-that does nothing.
+percent. Where many steps are compared, the two trainings advance in turns, step by step, and ten steps at the
+same place of both are a round; *a whole training* is all of its steps, trainer and binding included.
+*Construct and fit one step* is a whole training of one step. *A step task* is what one task adds to a step of
+an optimizer that does nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import logging
 import time
 import warnings
 from collections.abc import Iterator
-from statistics import median
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,15 +25,15 @@ from digits import SmallCNN, digits
 from harness.benchmark import Run
 from harness.record import Comparison, Place, Promise
 from harness.side_by_side import Pause, PausingWork, side_by_side
-from harness.turns import Timed, Work, compare, take_turns, timed
+from harness.turns import Timed, compare, take_turns, timed
 from lightning_sweep import Classifier, Digits
 from torch import Tensor, nn
 
 import rebind
 
-_NATIVE, _TASK = "A loop in PyTorch", "A step task"
-_ONE_STEP, _MANY_STEPS = "Lightning: construct and fit one step", "Lightning: 200 steps"
-_STEP = "Lightning: a step of the 200"
+_NATIVE, _TASK = "A loop in PyTorch: ten steps", "A step task"
+_ONE_STEP, _TEN_STEPS = "Lightning: construct and fit one step", "Lightning: ten steps of 200"
+_WHOLE = "Lightning: a whole training of 200 steps"
 _BY_HAND = "by hand"
 _SMALL = 1e-4
 
@@ -47,8 +46,8 @@ def _at_most(family: str, limit: float, says: str) -> Promise:
 PEERS = ()
 PROMISES = (
     _at_most(_NATIVE, 1.01, "a bound loop in PyTorch"),
-    _at_most(_STEP, 1.01, "a step of a bound training by Lightning"),
-    _at_most(_MANY_STEPS, 1.01, "a bound training by Lightning"),
+    _at_most(_TEN_STEPS, 1.01, "a step of a bound training by Lightning"),
+    _at_most(_WHOLE, 1.01, "a bound training by Lightning"),
     _at_most(_ONE_STEP, 1.1, "constructing everything and fitting one step with Lightning"),
     Promise(says="a step task takes at most 5 µs", of=Place(family=_TASK, contestant="rebind"), limit=5e-6),
 )
@@ -69,37 +68,54 @@ def comparisons(run: Run) -> Iterator[Comparison]:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     width = run.pick(32, 4)
-    turns = run.pick(40, 2)
-    yield compare(_NATIVE, loops(width, run.pick(40, 4)), turns, baseline=_BY_HAND, warm_up=2)
+    yield _tens(_NATIVE, side_by_side(loops(width, run.pick(100, 20)), run.pick(40, 2)))
     yield compare(_ONE_STEP, one_step(8), run.pick(40, 2), baseline=_BY_HAND, warm_up=2)
-    found = side_by_side(many_steps(width, run.pick(200, 4)), run.pick(20, 2))
-    wholes = {name: tuple(map(sum, trainings)) for name, trainings in found.items()}
-    steps = {name: tuple(median(of[1:-1]) for of in trainings) for name, trainings in found.items()}
-    yield Comparison(family=_MANY_STEPS, baseline=_BY_HAND, samples=wholes)
-    yield Comparison(family=_STEP, baseline=_BY_HAND, samples=steps)
+    trainings = side_by_side(many_steps(width, run.pick(200, 20)), run.pick(40, 2))
+    yield _tens(_TEN_STEPS, trainings)
+    wholes = {name: tuple(map(sum, each)) for name, each in trainings.items()}
+    yield Comparison(family=_WHOLE, baseline=_BY_HAND, samples=wholes)
     yield step_tasks(run.pick(15, 2), run.pick(10_000, 100))
 
 
-def _by_processor(work: Work) -> Timed:
-    return timed(work, clock=time.process_time)
+def _tens(family: str, trainings: dict[str, list[tuple[float, ...]]]) -> Comparison:
+    """Compare ten steps of one with the same ten of the other, but for the first and the last stretch."""
+    samples = {
+        name: tuple(sum(each[at : at + 10]) for each in found for at in range(1, len(each) - 10, 10))
+        for name, found in trainings.items()
+    }
+    return Comparison(family=family, baseline=_BY_HAND, samples=samples)
 
 
-def train(model: nn.Module, optimizers: Any, criterion: Any, max_steps: int = 1) -> None:
+def _go_on() -> None:
+    """Make no pause."""
+
+
+class PausingCNN(SmallCNN):
+    """With a pause that its training makes before each batch."""
+
+    def __init__(self, width: int, pause: Pause) -> None:
+        super().__init__(width)
+        self.pause = pause
+
+
+def train(model: PausingCNN, optimizers: Any, criterion: Any, max_steps: int = 1) -> None:
     """Train on the first images, batch by batch: the user's own loop."""
     images, labels, _, _ = digits()
     model.train()
     for step in range(max_steps):
+        model.pause()
         first = 64 * (step % 20)
         optimizers.zero_grad()
         criterion(model(images[first : first + 64]), labels[first : first + 64]).backward()
         optimizers.step()
 
 
-def train_by_hand(model: SmallCNN, optimizer: torch.optim.Optimizer, counts: list[int], steps: int) -> None:
+def train_by_hand(model: PausingCNN, optimizer: torch.optim.Optimizer, counts: list[int], steps: int) -> None:
     """Run the same loop with the same penalty and the same two tasks written into it."""
     images, labels, _, _ = digits()
     model.train()
     for step in range(steps):
+        model.pause()
         first = 64 * (step % 20)
         optimizer.zero_grad()
         loss = F.cross_entropy(model(images[first : first + 64]), labels[first : first + 64])
@@ -109,10 +125,10 @@ def train_by_hand(model: SmallCNN, optimizer: torch.optim.Optimizer, counts: lis
         counts[1] += 1
 
 
-def bound(width: int) -> tuple[rebind.Binding, list[int]]:
+def bound(width: int, pause: Pause) -> tuple[rebind.Binding, list[int]]:
     """Bind the CNN, with a loss patch and two tasks."""
     torch.manual_seed(0)
-    model = SmallCNN(width)
+    model = PausingCNN(width, pause)
     optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.05, momentum=0.9)
     binding = rebind.bind(rebind.TorchEvaluator(train, optimizer, F.cross_entropy, model=model), model)
     counts = [0, 0]
@@ -132,37 +148,39 @@ def bound(width: int) -> tuple[rebind.Binding, list[int]]:
     return binding, counts
 
 
-def loops(width: int, steps: int) -> dict[str, Timed]:
-    """Give the bound loop and the one by hand, which go on training; first they are checked."""
-    binding, counts = bound(width)
-    torch.manual_seed(0)
-    plain = SmallCNN(width)
-    optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
-    plain_counts = [0, 0]
+def loops(width: int, steps: int) -> dict[str, PausingWork]:
+    """Give the bound loop and the one by hand; at first they are checked to be equal."""
+    trained: dict[str, nn.Module] = {}
 
-    def ours() -> None:
+    def ours(pause: Pause) -> None:
+        binding, counts = bound(width, pause)
         binding.train(max_steps=steps, progress=False)
+        assert counts == [steps, steps]
+        trained["ours"] = binding.model
 
-    def theirs() -> None:
-        train_by_hand(plain, optimizer, plain_counts, steps)
+    def theirs(pause: Pause) -> None:
+        torch.manual_seed(0)
+        plain, counts = PausingCNN(width, pause), [0, 0]
+        optimizer = torch.optim.SGD(plain.parameters(), lr=0.05, momentum=0.9)
+        train_by_hand(plain, optimizer, counts, steps)
+        assert counts == [steps, steps]
+        trained["theirs"] = plain
 
-    ours(), theirs()
-    assert counts == plain_counts
-    assert all(map(torch.equal, binding.model.parameters(), plain.parameters()))
-    return {_BY_HAND: _by_processor(theirs), "rebind": _by_processor(ours)}
+    ours(_go_on), theirs(_go_on)
+    assert all(map(torch.equal, trained["ours"].parameters(), trained["theirs"].parameters()))
+    return {_BY_HAND: theirs, "rebind": ours}
 
 
 class Plain(Classifier):
     """With an optimizer that asks nothing of the trainer, and a pause before each batch."""
 
-    def __init__(self, width: int, pause: Pause | None = None) -> None:
+    def __init__(self, width: int, pause: Pause = _go_on) -> None:
         super().__init__(width)
         self.pause = pause
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Let another training go on."""
-        if self.pause is not None:
-            self.pause()
+        self.pause()
 
     def configure_optimizers(self) -> Any:
         """Give plain SGD."""
@@ -172,7 +190,7 @@ class Plain(Classifier):
 class ByHand(Plain):
     """The penalty and the two counts written into the module."""
 
-    def __init__(self, width: int, pause: Pause | None = None) -> None:
+    def __init__(self, width: int, pause: Pause = _go_on) -> None:
         super().__init__(width, pause)
         self.counts = [0, 0]
 
@@ -218,29 +236,32 @@ def many_steps(width: int, steps: int) -> dict[str, PausingWork]:
     evaluator = rebind.LightningEvaluator(rebind.trace(pl.Trainer)(**_QUIET), rebind.trace(Digits)())
     final: dict[str, Tensor] = {}
 
-    def ours(pause: Pause | None) -> None:
+    def ours(pause: Pause) -> None:
         torch.manual_seed(0)
         model, counts = Plain(width, pause), [0, 0]
 
-        def count(index: int) -> None:
-            counts[index] += 1
+        def count_before() -> None:
+            counts[0] += 1
+
+        def count_after() -> None:
+            counts[1] += 1
 
         with rebind.bind(evaluator, model) as binding:
             binding.patch_loss(lambda loss: loss + penalty(model))
-            binding.before_step(lambda: count(0))
-            binding.after_step(lambda: count(1))
+            binding.before_step(count_before)
+            binding.after_step(count_after)
             binding.train(max_steps=steps, progress=False)
         assert counts == [steps, steps]
         final["ours"] = model.classifier.weight.detach()
 
-    def theirs(pause: Pause | None) -> None:
+    def theirs(pause: Pause) -> None:
         torch.manual_seed(0)
         model = ByHand(width, pause)
         pl.Trainer(**{**_QUIET, "max_steps": steps}).fit(model, datamodule=Digits())
         assert model.counts == [steps, steps]
         final["theirs"] = model.classifier.weight.detach()
 
-    ours(None), theirs(None)
+    ours(_go_on), theirs(_go_on)
     assert torch.equal(final["ours"], final["theirs"])
     return {_BY_HAND: theirs, "rebind": ours}
 
@@ -269,7 +290,7 @@ def step_tasks(turns: int, steps: int) -> Comparison:
         if tasks:
             binding.before_step(lambda: None)
             binding.after_step(lambda: None)
-        return _by_processor(lambda: binding.train(progress=False))
+        return timed(lambda: binding.train(progress=False), clock=time.process_time)
 
     found = take_turns({"with": training(tasks=True), "without": training(tasks=False)}, turns, warm_up=2)
     added = tuple(

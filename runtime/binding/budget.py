@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from types import TracebackType
 from typing import Any, Self
 
@@ -63,17 +64,16 @@ class Budget:
         self._model = model
         self._optimizers = list(optimizers)
         self._max_steps = max_steps
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = inf if timeout is None else time.monotonic() + timeout
         self._counts = {id(one.optimizer): 0 for one in optimizers}
         self._on_step = on_step
-        self._stopped = False
         self._ending = False
         self._presence: Presence | None = None
         self._forward_handles: list[Any] = []
 
     def stop(self) -> None:
         """Let no step begin after the one that is under way."""
-        self._stopped = True
+        self._deadline = -inf
 
     def end(self) -> None:
         """Let no step be made any more, not even the one that is under way."""
@@ -105,9 +105,10 @@ class Budget:
 
     def begin_step(self, optimizer: Optimizer) -> None:
         """Be asked by an optimizer that is about to make a step."""
-        if self._ending or self._counts[id(optimizer)] == self._max_steps:
+        made = self._counts[id(optimizer)]
+        if self._ending or made == self._max_steps:
             raise _BudgetSpent(self)
-        if self._presence is not None:
+        if made == 0 and self._presence is not None:
             self._presence.check(optimizer)
 
     def count_step(self, optimizer: Optimizer) -> None:
@@ -122,13 +123,8 @@ class Budget:
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done: the place where a training may end."""
-        if self._is_over or self.is_spent:
+        if self.is_spent or time.monotonic() >= self._deadline:
             self.end()
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether it was stopped, or its time is over."""
-        return self._stopped or (self._deadline is not None and time.monotonic() >= self._deadline)
 
     def _before_forward(self, model: Module, _: Any) -> None:
         if model.training:

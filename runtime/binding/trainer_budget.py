@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from .budget import Budget
 
 
@@ -20,5 +22,5 @@ class TrainerBudget(Budget):
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done."""
-        if self._is_over:
+        if time.monotonic() >= self._deadline:
             self.wants_to_end = True

@@ -103,19 +103,20 @@ def _patch_losses(module: Any, strategy: Any, criterion: PatchedCriterion) -> No
     step = criterion._rebind_criterion
     assert isinstance(step, TrainingStep)  # noqa: S101 - what our own framework has
     training_step, backward = strategy.training_step, strategy.backward
-    inputs: list[tuple[Any, ...]] = [()]
+    inputs: tuple[Any, ...] | None = None  # of a batch that the module optimizes by itself
 
     def patched_training_step(*args: Any, **kwargs: Any) -> Any:
-        if module.automatic_optimization:
-            step.current = training_step
-            return criterion(*args, **kwargs)
-        inputs[0] = args
-        return training_step(*args, **kwargs)
+        nonlocal inputs
+        inputs = None if module.automatic_optimization else args
+        if inputs is not None:
+            return training_step(*args, **kwargs)
+        step.current = training_step
+        return criterion(*args, **kwargs)
 
     def patched_backward(loss: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
-        if not module.automatic_optimization:
+        if inputs is not None:
             step.current = lambda *_: loss
-            loss = criterion(*inputs[0])
+            loss = criterion(*inputs)
         return backward(loss, optimizer, *args, **kwargs)
 
     strategy.training_step, strategy.backward = patched_training_step, patched_backward

@@ -68,7 +68,7 @@ class PatchedCriterion:
     def __repr__(self) -> str:
         return f"{name_of(self._rebind_criterion)} with {len(self._rebind_layers)} patches"
 
-    def _rebind_add(self, wrap: Callable[[Criterion], Criterion], what: str) -> Handle:
+    def _rebind_add(self, wrap: Callable[[_Layer], Criterion], what: str) -> Handle:
         layer = _Layer(self._rebind_top)
         layer.wrapped = wrap(layer)
         if not callable(layer.wrapped):
@@ -165,13 +165,23 @@ def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:
     wanted = _wanted_inputs(patch)
     order = _parameters_of(patched._rebind_criterion)
 
-    def wrap(criterion: Criterion) -> Criterion:
+    def wrap(layer: _Layer) -> Criterion:
         def with_patch(*inputs: Any, **named: Any) -> Any:
-            output = criterion(*inputs, **named)
+            output = layer.below(*inputs, **named)
             if output is None and patched._rebind_may_skip:
                 return None
             given = _in_order(order, inputs, named) if named else inputs
-            return replace_loss(output, lambda loss: _checked(patch, patch(loss, *given[:wanted])))
+
+            def patched_loss(loss: torch.Tensor) -> torch.Tensor:
+                new = patch(loss, *given[:wanted])
+                if not isinstance(new, torch.Tensor):
+                    raise TrainingError(
+                        f"loss patch {name_of(patch)} returned {type(new).__name__}; it must return the new "
+                        "loss"
+                    )
+                return new
+
+            return replace_loss(output, patched_loss)
 
         return with_patch
 
@@ -241,14 +251,6 @@ def _unreachable(output: Any) -> str:
         f"the loss patch cannot reach the loss in a {type(output).__name__}: return a tensor, a tuple with "
         "the loss first, or a mapping, named tuple or dataclass with 'loss'"
     )
-
-
-def _checked(patch: Patch, loss: Any) -> Any:
-    if not isinstance(loss, torch.Tensor):
-        raise TrainingError(
-            f"loss patch {name_of(patch)} returned {type(loss).__name__}; it must return the new loss"
-        )
-    return loss
 
 
 def _wanted_inputs(patch: Patch) -> int | None:

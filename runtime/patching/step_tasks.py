@@ -28,15 +28,6 @@ class StepWatcher(Protocol):
         """Be told that the tasks after a step are done."""
 
 
-def is_skipped(optimizer: Optimizer) -> bool:
-    """Tell whether a fused optimizer is about to skip its update, because `GradScaler` found an infinity.
-
-    Other optimizers are not called at all then, and none of their hooks run.
-    """
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and bool(found)
-
-
 class StepTasks:
     """The tasks around one optimizer's steps, through torch's own step hooks.
 
@@ -45,6 +36,9 @@ class StepTasks:
 
     torch hooks the step of each class, so where an optimizer's own step calls that of its base class, hooks
     run for both. Only the outermost of them is a step here.
+
+    Where `GradScaler` has found an infinity, a fused optimizer skips its update, and there is no step (others
+    are not called at all then).
 
     Args:
         optimizer: The optimizer. Nothing is registered on it before there is a task or a watcher.
@@ -127,10 +121,11 @@ class StepTasks:
         return (args[0], wrapped, *args[2:]), kwargs
 
     def _run_before(self) -> None:
-        if self._is_announced or is_skipped(self.optimizer):
+        if self._is_announced or getattr(self.optimizer, "found_inf", None):
             return
         self._is_announced = True
-        self._unscale(self.optimizer)
+        if getattr(self.optimizer, "grad_scale", None) is not None:
+            self._unscale(self.optimizer)
         for entry in self._before[::-1]:
             entry.task()
 
@@ -140,7 +135,7 @@ class StepTasks:
         self._step = None
         if self._scale is not None:
             optimizer.grad_scale, self._scale = self._scale, None  # type: ignore[attr-defined]  # GradScaler's
-        if not is_skipped(optimizer):
+        if not getattr(optimizer, "found_inf", None):
             if self._watcher is not None:
                 self._watcher.count_step(optimizer)
             for entry in self._after[:]:
@@ -148,11 +143,9 @@ class StepTasks:
         if self._watcher is not None:
             self._watcher.finish_step()
 
-    def _unscale(self, optimizer: Optimizer) -> None:
+    def _unscale(self, optimizer: Any) -> None:
         """Divide the gradients by the scale that `GradScaler` leaves to a fused optimizer to divide by."""
-        scale = getattr(optimizer, "grad_scale", None)
-        if scale is None:
-            return
+        scale: torch.Tensor = optimizer.grad_scale
         with torch.no_grad():
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
@@ -160,7 +153,7 @@ class StepTasks:
                         parameter.grad.div_(scale.to(parameter.grad.device))
         # The fused kernel is to divide no more in this step.
         self._scale = scale
-        optimizer.grad_scale = None  # type: ignore[attr-defined]  # set by GradScaler itself
+        optimizer.grad_scale = None
 
 
 def _is_within(frame: FrameType | None, outer: FrameType) -> bool:
