@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch.nn import Module
 
-from .construction import Construction, GroupChange, constructions_in
+from .construction import Construction, GroupChange, all_constructions
 from .values import (
     InPlace,
     Iterated,
@@ -50,7 +50,7 @@ def build(constructions: Iterable[Construction], filling: Filling) -> dict[int, 
         What was built, by the `order` of its construction.
     """
     steps: list[tuple[int, Construction, GroupChange | None]] = []
-    for _, construction in constructions_in(list(constructions)):
+    for construction in all_constructions(list(constructions)):
         steps.append((construction.order, construction, None))
         steps += [(change.order, construction, change) for change in construction.changes]
     built: dict[int, Any] = {}

@@ -197,7 +197,7 @@ class Construction(Frozen):
     def _check_types(self, problems: Problems) -> None:
         for location, parameter, recorded in locate_arguments(self.target, self.args, self.kwargs):
             value = _as_given(recorded)
-            if parameter.name == "params" or any(_is_hole(leaf) for _, leaf in leaves(value)):
+            if parameter.name == "params" or any(map(_is_hole, leaf_values(value))):
                 continue
             message = mismatch(self.target, parameter, value)
             if message:
@@ -271,6 +271,16 @@ def constructions_in(value: Any) -> Iterator[tuple[Location, Construction]]:
                 yield (*path, "args", *inner), found
             for inner, found in constructions_in(leaf.kwargs):
                 yield (*path, "kwargs", *inner), found
+
+
+def all_constructions(value: Any) -> list[Construction]:
+    """List what `constructions_in` walks, without the paths, which cost more than everything else."""
+    found: list[Construction] = []
+    for leaf in leaf_values(value):
+        if isinstance(leaf, Construction):
+            found.append(leaf)
+            found.extend(all_constructions((leaf.args, leaf.kwargs)))
+    return found
 
 
 def values_of(construction: Construction) -> list[tuple[Location, Any]]:

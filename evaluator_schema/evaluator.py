@@ -12,7 +12,7 @@ from pydantic import PrivateAttr
 from .capture.naming import Names, holders_of
 from .checking.signatures import name_of
 from .comparison import differences, same
-from .construction import LIVE, Construction, Frozen, constructions_in, holes_in, replace_leaves
+from .construction import LIVE, Construction, Frozen, all_constructions, holes_in, replace_leaves
 from .declarative import codec
 from .declarative.importing import import_path
 from .declarative.migrations import migrated
@@ -201,7 +201,7 @@ def _reopened(value: Any) -> Any:
 
 def _is_current(value: Any) -> bool:
     """Tell whether no migration has anything to change in a field."""
-    for _, construction in constructions_in(value):
+    for construction in all_constructions(value):
         path = import_path(construction.target)
         spec = {"target": path, "args": list(construction.args), "kwargs": dict(construction.kwargs)}
         if not same(migrated(spec), spec):

@@ -16,7 +16,7 @@ from pydantic import (
 from .checking.problems import Invalid, Problems
 from .checking.shippability import LIMIT, explain
 from .checking.signatures import Location
-from .construction import LIVE, Construction, constructions_in, values_of
+from .construction import LIVE, Construction, all_constructions, constructions_in, values_of
 from .values import ModuleHole, ParameterHole, ParametersHole, Ref
 
 
@@ -161,8 +161,8 @@ def _check_parameters(at: Location, construction: Construction, problems: Proble
 
 def _check_references(schedulers: Any, optimizers: Any, problems: Problems) -> None:
     """Check that every scheduler leads to one of the optimizers."""
-    driven = {found.order for _, found in constructions_in(optimizers)}
-    inside = {found.order for _, found in constructions_in(schedulers)}
+    driven = {found.order for found in all_constructions(optimizers)}
+    inside = {found.order for found in all_constructions(schedulers)}
     for at, construction in constructions_in(schedulers):
         references = [(path, leaf) for path, leaf in values_of(construction) if isinstance(leaf, Ref)]
         for path, leaf in references:
@@ -179,5 +179,5 @@ def _check_references(schedulers: Any, optimizers: Any, problems: Problems) -> N
         averages = any(isinstance(leaf, ModuleHole) for _, leaf in values_of(construction))
         if averages:  # an AveragedModel follows the model, and not an optimizer
             continue
-        if not references and not list(constructions_in([construction.args, construction.kwargs])):
+        if not references and not all_constructions([construction.args, construction.kwargs]):
             problems.add(at, "this scheduler leads to no optimizer", None, "foreign_optimizer")

@@ -115,10 +115,10 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
     does to it never reaches the record.
     """
     kind = type(value)
-    if not is_container(value):
+    if _is_leaf(kind):
         return value
     if kind in (list, tuple, set, frozenset):
-        return kind(each(item) for item in value)
+        return kind([each(item) for item in value])
     if kind is dict:
         return {key: each(item) for key, item in value.items()}
     if kind is Iterated:
@@ -129,6 +129,8 @@ def map_container(value: Any, each: Callable[[Any], Any]) -> Any:
         return InPlace(each(value.value))
     if kind is deque:
         return deque(map(each, value), value.maxlen)
+    if not is_container(value):
+        return value
     if is_namedtuple(value):
         return type(value)._make(each(item) for item in value)
     if isinstance(value, list):
@@ -155,7 +157,7 @@ def is_container(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """Give what an `Iterated`, `Shared` or `InPlace` holds, and anything else as it is."""
-    while isinstance(value, Iterated | Shared | InPlace):
+    while isinstance(value, _AROUND):
         value = value.items if isinstance(value, Iterated) else value.value
     return value
 
@@ -172,7 +174,7 @@ def _collect(value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[st
         found.append((path, value))
         return
     value = plain(value)
-    if isinstance(value, list | tuple | set | frozenset | deque):
+    if isinstance(value, _SEVERAL):
         for index, item in enumerate(value):
             if _is_leaf(type(item)):
                 found.append(((*path, index), item))
@@ -180,7 +182,11 @@ def _collect(value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[st
                 _collect(item, (*path, index), found)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            _collect(item, (*path, key if isinstance(key, str | int) else repr(key)), found)
+            place = (*path, key if isinstance(key, str | int) else repr(key))
+            if _is_leaf(type(item)):
+                found.append((place, item))
+            else:
+                _collect(item, place, found)
     else:
         found.append((path, value))
 
@@ -198,7 +204,7 @@ def _gather(values: Iterable[Any], found: list[Any]) -> None:
             found.append(value)
             continue
         held = plain(value)
-        if isinstance(held, list | tuple | set | frozenset | deque):
+        if isinstance(held, _SEVERAL):
             _gather(held, found)
         elif isinstance(held, Mapping):
             _gather(held.values(), found)
@@ -206,8 +212,11 @@ def _gather(values: Iterable[Any], found: list[Any]) -> None:
             found.append(held)
 
 
-_COPIED = frozenset({list, tuple, set, frozenset, dict, deque, Iterated, Shared, InPlace})
-_CONTAINERS = (Mapping, list, tuple, set, frozenset, deque, Iterated, Shared, InPlace)
+# Tuples: a union in a call would be made anew by each call.
+_AROUND = (Iterated, Shared, InPlace)
+_SEVERAL = (list, tuple, set, frozenset, deque)
+_CONTAINERS = (Mapping, *_SEVERAL, *_AROUND)
+_COPIED = frozenset({dict, *_SEVERAL, *_AROUND})
 # Which types are leaves: asking for each value anew would be most of the cost of large optimizers.
 _LEAVES: dict[type, bool] = {}
 # Types that live as long as the process; remembering a user's class would keep it alive.

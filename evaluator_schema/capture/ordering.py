@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ..checking.problems import Invalid
-from ..construction import Construction, constructions_in
+from ..construction import Construction, all_constructions
 from ..values import Ref, map_container
 
 
@@ -19,7 +19,7 @@ def renumbered(captured: list[Any]) -> list[Any]:
 
 def _ranks(captured: list[Any]) -> dict[int, int]:
     orders: set[int] = set()
-    for _, construction in constructions_in(captured):
+    for construction in all_constructions(captured):
         orders.add(construction.order)
         orders.update(change.order for change in construction.changes)
     return {order: rank for rank, order in enumerate(sorted(orders))}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..construction import Construction, GroupChange, constructions_in
-from ..values import Ref, leaves, map_container
+from ..construction import Construction, GroupChange, all_constructions
+from ..values import Ref, leaf_values, map_container
 
 
 def place_adopted(optimizers: Any, lr_schedulers: Any) -> tuple[Any, Any]:
@@ -14,13 +14,13 @@ def place_adopted(optimizers: Any, lr_schedulers: Any) -> tuple[Any, Any]:
     Capture puts adopted schedulers behind everything that was traced; one that a traced scheduler was
     built from has to come before that.
     """
-    everything = [found for _, found in constructions_in([optimizers, lr_schedulers])]
+    everything = all_constructions([optimizers, lr_schedulers])
     if all(found.location is not None for found in everything):
         return optimizers, lr_schedulers
     by_order = {found.order: found for found in everything}
     users: dict[int, list[int]] = {}
     for found in everything:
-        for _, leaf in leaves([found.args, found.kwargs]):
+        for leaf in leaf_values([found.args, found.kwargs]):
             if isinstance(leaf, Ref | Construction):
                 users.setdefault(leaf.order, []).append(found.order)
     step = 1 / (len(everything) + 2)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...evaluator_schema.build import build
 from ...evaluator_schema.checking.signatures import name_of, signature_of
-from ...evaluator_schema.construction import Construction, constructions_in, replace_leaves, values_of
+from ...evaluator_schema.construction import Construction, all_constructions, replace_leaves, values_of
 from ...evaluator_schema.errors import TrainingError
 from ...evaluator_schema.lightning_evaluator import LightningEvaluator
 from ...evaluator_schema.lightning_kinds import Package, package_of
@@ -65,7 +65,7 @@ def _silent_logger(package: Package) -> Any:
 
 
 def _has_checkpoints(spec: Construction) -> bool:
-    inner = [found.target for _, found in constructions_in([spec.args, spec.kwargs])]
+    inner = [found.target for found in all_constructions([spec.args, spec.kwargs])]
     plain = [type(leaf) for _, leaf in values_of(spec)]
     return any(package_of(kind, "Checkpoint") is not None for kind in (*inner, *plain))
 
