@@ -114,11 +114,17 @@ class StepTasks:
         if closure is None:
             self._run_before()
             return None
-        # The gradients come into being inside of the step, when it first calls the closure.
-        wrapped = _BeforeUpdate(closure, self._run_before)
+
+        def before_update() -> Any:
+            # The gradients come into being inside of the step. LBFGS calls this several times: the tasks run
+            # after the first.
+            loss = closure()
+            self._run_before()
+            return loss
+
         if len(args) < 2:
-            return args, {**kwargs, "closure": wrapped}
-        return (args[0], wrapped, *args[2:]), kwargs
+            return args, {**kwargs, "closure": before_update}
+        return (args[0], before_update, *args[2:]), kwargs
 
     def _run_before(self) -> None:
         if self._is_announced or getattr(self.optimizer, "found_inf", None):
@@ -168,18 +174,3 @@ class _Entry:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-
-
-class _BeforeUpdate:
-    """A closure that runs the tasks after its first call in a step. LBFGS calls it several times."""
-
-    def __init__(self, closure: Callable[[], Any], run: Callable[[], None]) -> None:
-        self._closure = closure
-        self._run: Callable[[], None] | None = run
-
-    def __call__(self) -> Any:
-        loss = self._closure()
-        run, self._run = self._run, None
-        if run is not None:
-            run()
-        return loss
