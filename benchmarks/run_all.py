@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from harness.benchmark import NAMES, Run, run_benchmark
@@ -34,6 +36,7 @@ def main() -> int:
         report = run_benchmark(options.only[0], Run(options.quick, options.folder), console)
         options.report.write_text(report.model_dump_json(), encoding="utf-8")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     machine = this_machine()
     reports = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
@@ -70,8 +73,13 @@ def _in_its_own_process(name: str, folder: Path, *, quick: bool) -> Report | Non
     places = [str(_HERE), str(_HERE.parent / "examples"), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     with noise.open("wb") as log:  # what the libraries say
-        done = subprocess.run(command, env=environment, stderr=log, check=False)  # noqa: S603 - our own script
-    if done.returncode:
+        process = subprocess.Popen(command, env=environment, stderr=log, start_new_session=True)  # noqa: S603 - our own script
+        try:
+            failed = process.wait()
+        finally:  # what it started, and has not ended, goes with it
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+    if failed:
         sys.stderr.write(noise.read_text(encoding="utf-8", errors="replace"))
         sys.stderr.write(f"{name} failed\n")
         return None

@@ -1,9 +1,11 @@
 """The benchmarks run, and their page says what was measured. No time decides whether a test passes."""
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -89,6 +91,41 @@ def test_the_documentations_page_is_what_its_record_gives():
     assert {report.name for report in record.reports} == {
         path.stem for path in (ROOT / "docs" / "benchmarks").glob("*.svg")
     }
+
+
+def marked(value):
+    """The processes that have this value in their environment."""
+    found = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and int(folder.name) != os.getpid():
+            try:
+                if value in (folder / "environ").read_bytes():
+                    found.add(int(folder.name))
+            except OSError:
+                continue
+    return found
+
+
+def wait_for(condition, seconds):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="its processes are found by /proc")
+def test_a_run_that_is_ended_takes_its_processes_along(tmp_path):
+    """The benchmark is a process of its own, and starts workers."""
+    mark = f"REBIND_TEST_RUN={tmp_path}"
+    command = [sys.executable, str(ROOT / "benchmarks" / "run_all.py"), "--quick", "--only=growth"]
+    command += ["--folder", str(tmp_path)]
+    environment = os.environ | {"REBIND_TEST_RUN": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as run:
+        assert wait_for(lambda: len(marked(mark.encode())) > 2, 60)
+        run.terminate()
+        assert run.wait(30) == 143
+    assert wait_for(lambda: not marked(mark.encode()), 30)
+    assert not list(tmp_path.iterdir())
 
 
 def report_of(*comparisons, promises=()):
