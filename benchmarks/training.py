@@ -131,10 +131,13 @@ def bound(width: int, pause: Pause) -> tuple[rebind.Binding, list[int]]:
     model = PausingCNN(width, pause)
     optimizer = rebind.trace(torch.optim.SGD)(model.parameters(), lr=0.05, momentum=0.9)
     binding = rebind.bind(rebind.TorchEvaluator(train, optimizer, F.cross_entropy, model=model), model)
-    counts = [0, 0]
+    binding.patch_loss(lambda loss: loss + _SMALL * model.bn1.weight.abs().sum())
+    return binding, counted(binding)
 
-    def penalised(loss: Tensor) -> Tensor:
-        return loss + _SMALL * model.bn1.weight.abs().sum()
+
+def counted(binding: rebind.Binding) -> list[int]:
+    """Let two tasks count the steps of a binding: before and after them."""
+    counts = [0, 0]
 
     def count_before() -> None:
         counts[0] += 1
@@ -142,10 +145,9 @@ def bound(width: int, pause: Pause) -> tuple[rebind.Binding, list[int]]:
     def count_after() -> None:
         counts[1] += 1
 
-    binding.patch_loss(penalised)
     binding.before_step(count_before)
     binding.after_step(count_after)
-    return binding, counts
+    return counts
 
 
 def loops(width: int, steps: int) -> dict[str, PausingWork]:
@@ -238,18 +240,10 @@ def many_steps(width: int, steps: int) -> dict[str, PausingWork]:
 
     def ours(pause: Pause) -> None:
         torch.manual_seed(0)
-        model, counts = Plain(width, pause), [0, 0]
-
-        def count_before() -> None:
-            counts[0] += 1
-
-        def count_after() -> None:
-            counts[1] += 1
-
+        model = Plain(width, pause)
         with rebind.bind(evaluator, model) as binding:
             binding.patch_loss(lambda loss: loss + penalty(model))
-            binding.before_step(count_before)
-            binding.after_step(count_after)
+            counts = counted(binding)
             binding.train(max_steps=steps, progress=False)
         assert counts == [steps, steps]
         final["ours"] = model.classifier.weight.detach()

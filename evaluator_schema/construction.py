@@ -32,7 +32,6 @@ from .transformers_kinds import PARTS as TRANSFORMERS_PARTS
 from .transformers_kinds import is_of_transformers
 from .values import (
     InPlace,
-    Iterated,
     ModuleHole,
     ParameterHole,
     ParametersHole,
@@ -213,9 +212,7 @@ class Construction(Frozen):
 
 def _as_given(value: Any) -> Any:
     """Give a recorded value without the marks that tell how it is handed over."""
-    if isinstance(value, Iterated | Shared | InPlace):
-        return _as_given(plain(value))
-    return map_container(value, _as_given)
+    return map_container(plain(value), _as_given)
 
 
 def _is_hole(value: Any) -> bool:

@@ -174,21 +174,19 @@ def _collect(value: Any, path: tuple[str | int, ...], found: list[tuple[tuple[st
         found.append((path, value))
         return
     value = plain(value)
+    items: Iterable[tuple[str | int, Any]]
     if isinstance(value, _SEVERAL):
-        for index, item in enumerate(value):
-            if _is_leaf(type(item)):
-                found.append(((*path, index), item))
-            else:
-                _collect(item, (*path, index), found)
+        items = enumerate(value)
     elif isinstance(value, Mapping):
-        for key, item in value.items():
-            place = (*path, key if isinstance(key, str | int) else repr(key))
-            if _is_leaf(type(item)):
-                found.append((place, item))
-            else:
-                _collect(item, place, found)
+        items = ((key if isinstance(key, str | int) else repr(key), item) for key, item in value.items())
     else:
         found.append((path, value))
+        return
+    for key, item in items:
+        if _is_leaf(type(item)):
+            found.append(((*path, key), item))
+        else:
+            _collect(item, (*path, key), found)
 
 
 def leaf_values(value: Any) -> list[Any]:

@@ -408,9 +408,8 @@ class Binding(Patchable):
         criterion = self._patches.criterion
 
         def tell_step(steps: int) -> None:
-            if self._listeners.listening:
-                loss = criterion._rebind_last_loss if criterion is not None else None
-                self._listeners.tell("step", self._steps + steps, loss=loss)
+            loss = criterion._rebind_last_loss if criterion is not None else None
+            self._listeners.tell("step", self._steps + steps, loss=loss)
 
         budget = self._framework.budget(self._model, self._patches.steps, max_steps, timeout, tell_step)
         self._budget = budget

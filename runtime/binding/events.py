@@ -48,7 +48,7 @@ class Listeners:
     """Those who want to know, and what they are told."""
 
     def __init__(self) -> None:
-        self.listening: list[_Listening] = []
+        self._listeners: list[_Listening] = []
         self._began = time.monotonic()
         self._max_steps: int | None = None
         self._loss: torch.Tensor | None = None
@@ -56,7 +56,7 @@ class Listeners:
     def add(self, listener: Listener) -> Handle:
         """Tell a function of each event from now on."""
         listening = _Listening(listener)
-        self.listening.append(listening)
+        self._listeners.append(listening)
         return Handle(lambda: self._remove(listening), "an event listener")
 
     def begin(self, step: int, max_steps: int | None) -> None:
@@ -68,18 +68,18 @@ class Listeners:
         self, kind: Kind, step: int, *, epoch: int | None = None, loss: torch.Tensor | None = None
     ) -> None:
         """Tell everybody. Costs nothing where nobody listens."""
-        if not self.listening:
+        if not self._listeners:
             return
         self._loss = self._loss if loss is None else loss
         event = Event(kind, step, epoch, self._max_steps, time.monotonic() - self._began, self._loss)
-        for listening in list(self.listening):
+        for listening in list(self._listeners):
             listening.listener(event)
 
     def __bool__(self) -> bool:
-        return bool(self.listening)
+        return bool(self._listeners)
 
     def _remove(self, listening: _Listening) -> None:
-        self.listening = [kept for kept in self.listening if kept is not listening]
+        self._listeners = [kept for kept in self._listeners if kept is not listening]
 
 
 @dataclass(frozen=True, eq=False)

@@ -109,7 +109,6 @@ def _patch_losses(module: Any, strategy: Any, criterion: PatchedCriterion) -> No
         nonlocal inputs
         inputs = None if module.automatic_optimization else args
         if inputs is not None:
-            strategy.backward = patched_backward
             return training_step(*args, **kwargs)
         step.current = training_step
         return criterion(*args, **kwargs)
@@ -120,7 +119,7 @@ def _patch_losses(module: Any, strategy: Any, criterion: PatchedCriterion) -> No
             loss = criterion(*inputs)
         return backward(loss, optimizer, *args, **kwargs)
 
-    strategy.training_step = patched_training_step
+    strategy.training_step, strategy.backward = patched_training_step, patched_backward
 
 
 @contextmanager

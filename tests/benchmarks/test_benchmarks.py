@@ -1,7 +1,6 @@
 """The benchmarks run, and their page says what was measured. No time decides whether a test passes."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -11,12 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests" / "trials")]
 
 from harness.page import page  # noqa: E402
 from harness.record import Comparison, Place, Promise, Record, Report  # noqa: E402
 from harness.turns import take_turns, timed  # noqa: E402
 from harness.wording import amount, verdict  # noqa: E402
+from trial_processes import marked_processes, wait_until_gone  # noqa: E402
 
 CHEAP = ("recording", "reinitialisation")
 
@@ -93,38 +93,19 @@ def test_the_documentations_page_is_what_its_record_gives():
     }
 
 
-def marked(value):
-    """The processes that have this value in their environment."""
-    found = set()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and int(folder.name) != os.getpid():
-            try:
-                if value in (folder / "environ").read_bytes():
-                    found.add(int(folder.name))
-            except OSError:
-                continue
-    return found
-
-
-def wait_for(condition, seconds):
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="its processes are found by /proc")
 def test_a_run_that_is_ended_takes_its_processes_along(tmp_path):
     """The benchmark is a process of its own, and starts workers."""
-    mark = f"REBIND_TEST_RUN={tmp_path}"
+    before = marked_processes()
     command = [sys.executable, str(ROOT / "benchmarks" / "run_all.py"), "--quick", "--only=growth"]
-    command += ["--folder", str(tmp_path)]
-    environment = os.environ | {"REBIND_TEST_RUN": str(tmp_path)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as run:
-        assert wait_for(lambda: len(marked(mark.encode())) > 2, 60)
+    with subprocess.Popen([*command, "--folder", str(tmp_path)], stdout=subprocess.DEVNULL) as run:
+        deadline = time.monotonic() + 60
+        while len(marked_processes() - before) <= 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(marked_processes() - before) > 2
         run.terminate()
         assert run.wait(30) == 143
-    assert wait_for(lambda: not marked(mark.encode()), 30)
+    assert not wait_until_gone(marked_processes() - before, seconds=30)
     assert not list(tmp_path.iterdir())
 
 
