@@ -122,8 +122,8 @@ class Binding(Patchable):
         self._closed = False
         self._steps = 0
         self._budget: Budget | None = None
-        self._listeners = Listeners()
         self._patches = Patches(framework.criterion, may_skip=framework.may_skip_loss)
+        self._listeners = Listeners(self._patches.criterion)
         inventory = Inventory(model)
         self._pristine = Pristine(inventory)
         try:
@@ -405,22 +405,17 @@ class Binding(Patchable):
     @contextmanager
     def _counting(self, max_steps: int | None, timeout: float | None) -> Iterator[Budget]:
         """Count the steps of one training, stop it in time, and tell the listeners."""
-        criterion = self._patches.criterion
-
-        def tell_step(steps: int) -> None:
-            loss = criterion._rebind_last_loss if criterion is not None else None
-            self._listeners.tell("step", self._steps + steps, loss=loss)
-
-        budget = self._framework.budget(self._model, self._patches.steps, max_steps, timeout, tell_step)
+        listeners = self._listeners
+        budget = self._framework.budget(self._model, self._patches.steps, max_steps, timeout, listeners)
         self._budget = budget
         try:
-            self._listeners.begin(self._steps, max_steps)
-            with budget, watching_losses(criterion, self._listeners):
+            listeners.begin(self._steps, max_steps)
+            with budget, watching_losses(self._patches.criterion, listeners):
                 yield budget
         finally:
             self._steps += budget.steps
             self._budget = None
-            self._listeners.tell("end", self._steps)
+            listeners.tell("end", self._steps)
 
     def _build(self, inventory: Inventory, rename: Rename | None) -> Reinitialised:
         current = self._built.match if hasattr(self, "_built") else None

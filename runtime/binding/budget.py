@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import inf
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from ...evaluator_schema.errors import TrainingError
 from ..patching.observing import Hook
 from ..patching.step_tasks import StepTasks
+from .events import Listeners
 from .presence import Presence
 
 
@@ -45,7 +46,7 @@ class Budget:
         optimizers: Its optimizers, with the tasks around their steps.
         max_steps: How many steps each optimizer may make; None for no limit.
         timeout: Seconds after which no step is begun; None for no limit.
-        on_step: Called after each step of the busiest optimizer, with the number of its steps.
+        listeners: Told of each step of the busiest optimizer.
     """
 
     steps: int = 0
@@ -57,16 +58,16 @@ class Budget:
         self,
         model: Module,
         optimizers: Sequence[StepTasks],
-        max_steps: int | None = None,
-        timeout: float | None = None,
-        on_step: Callable[[int], None] | None = None,
+        max_steps: int | None,
+        timeout: float | None,
+        listeners: Listeners,
     ) -> None:
         self._model = model
         self._optimizers = list(optimizers)
         self._max_steps = max_steps
         self._deadline = inf if timeout is None else time.monotonic() + timeout
         self._counts = {id(one.optimizer): 0 for one in optimizers}
-        self._on_step = on_step
+        self._listeners = listeners
         self._ending = False
         self._presence: Presence | None = None
         self._forward_handles: list[Any] = []
@@ -118,8 +119,8 @@ class Budget:
             self.is_spent = all(count == steps for count in self._counts.values())
         if steps > self.steps:
             self.steps = steps
-            if self._on_step is not None:
-                self._on_step(steps)
+            if self._listeners:
+                self._listeners.tell_step(steps)
 
     def finish_step(self) -> None:
         """Be told that everything around a step is done: the place where a training may end."""

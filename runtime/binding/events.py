@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from ..patching.handles import Handle
+from ..patching.loss_patches import PatchedCriterion
 
 Kind = Literal["begin", "step", "epoch", "end"]
 
@@ -44,44 +45,52 @@ class Event:
 Listener = Callable[[Event], Any]
 
 
-class Listeners:
-    """Those who want to know, and what they are told."""
+@dataclass(frozen=True, eq=False)
+class _Listening:
+    listener: Listener
 
-    def __init__(self) -> None:
-        self._listeners: list[_Listening] = []
+
+class Listeners(list[_Listening]):
+    """Those who want to know, and what they are told. As long as there is nobody, it costs nothing."""
+
+    def __init__(self, criterion: PatchedCriterion | None) -> None:
+        super().__init__()
+        self._criterion = criterion
         self._began = time.monotonic()
+        self._before = 0
         self._max_steps: int | None = None
         self._loss: torch.Tensor | None = None
 
     def add(self, listener: Listener) -> Handle:
         """Tell a function of each event from now on."""
         listening = _Listening(listener)
-        self._listeners.append(listening)
-        return Handle(lambda: self._remove(listening), "an event listener")
+        self.append(listening)
+        return Handle(lambda: self._leave(listening), "an event listener")
 
-    def begin(self, step: int, max_steps: int | None) -> None:
-        """Tell that a training begins."""
-        self._began, self._max_steps, self._loss = time.monotonic(), max_steps, None
-        self.tell("begin", step)
+    def begin(self, steps: int, max_steps: int | None) -> None:
+        """Tell that a training begins.
 
-    def tell(
-        self, kind: Kind, step: int, *, epoch: int | None = None, loss: torch.Tensor | None = None
-    ) -> None:
-        """Tell everybody. Costs nothing where nobody listens."""
-        if not self._listeners:
+        Args:
+            steps: How many steps were made before it.
+            max_steps: How many it may make.
+        """
+        self._began, self._before = time.monotonic(), steps
+        self._max_steps, self._loss = max_steps, None
+        self.tell("begin", steps)
+
+    def tell_step(self, steps: int) -> None:
+        """Tell of a step, the `steps`-th of the training, with its loss."""
+        if self._criterion is not None and self._criterion._rebind_last_loss is not None:
+            self._loss = self._criterion._rebind_last_loss
+        self.tell("step", self._before + steps)
+
+    def tell(self, kind: Kind, step: int, *, epoch: int | None = None) -> None:
+        """Tell everybody."""
+        if not self:
             return
-        self._loss = self._loss if loss is None else loss
         event = Event(kind, step, epoch, self._max_steps, time.monotonic() - self._began, self._loss)
-        for listening in list(self._listeners):
+        for listening in self[:]:
             listening.listener(event)
 
-    def __bool__(self) -> bool:
-        return bool(self._listeners)
-
-    def _remove(self, listening: _Listening) -> None:
-        self._listeners = [kept for kept in self._listeners if kept is not listening]
-
-
-@dataclass(frozen=True, eq=False)
-class _Listening:
-    listener: Listener
+    def _leave(self, listening: _Listening) -> None:
+        self[:] = [kept for kept in self if kept is not listening]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,14 +34,14 @@ class PatchedCriterion:
         self._rebind_may_skip = may_skip
         self._rebind_layers: list[_Layer] = []
         self._rebind_top = criterion
-        self._rebind_watched = False
+        self._rebind_listeners: Sequence[object] = ()
         self._rebind_last_loss: torch.Tensor | None = None
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Compute the loss, patches included."""
         output = self._rebind_top(*inputs, **named)
-        if self._rebind_watched:
-            self._rebind_last_loss = _loss_in(output)
+        if self._rebind_listeners:
+            self._rebind_last_loss = _detached_loss(output)
         return output
 
     @property
@@ -121,36 +121,29 @@ class _Chaining:
 
 
 @contextmanager
-def watching_losses(criterion: PatchedCriterion | None, listeners: object) -> Iterator[None]:
-    """Keep the last loss for the listeners of a training, if there are any.
+def watching_losses(criterion: PatchedCriterion | None, listeners: Sequence[object]) -> Iterator[None]:
+    """Keep the last loss for the listeners of a training, while there are any.
 
     Args:
         criterion: The criterion of the training.
-        listeners: Those who may want to know; nobody, if falsy.
+        listeners: Those who want to know. They may come and go meanwhile.
     """
     if criterion is None:
         yield
         return
-    criterion._rebind_watched = bool(listeners)
+    criterion._rebind_listeners = listeners
     try:
         yield
     finally:
-        criterion._rebind_watched = False
+        criterion._rebind_listeners = ()
         criterion._rebind_last_loss = None
 
 
-def _loss_in(output: Any) -> torch.Tensor | None:
-    found: list[torch.Tensor] = []
-
-    def note(loss: torch.Tensor) -> torch.Tensor:
-        found.append(loss.detach())
-        return loss
-
+def _detached_loss(output: Any) -> torch.Tensor | None:
     try:
-        replace_loss(output, note)
+        return loss_in(output).detach()
     except TrainingError:  # nobody patches it, so it may be whatever the training function likes
         return None
-    return found[0]
 
 
 def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:
@@ -171,17 +164,13 @@ def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:
             if output is None and patched._rebind_may_skip:
                 return None
             given = _in_order(order, inputs, named) if named else inputs
-
-            def patched_loss(loss: torch.Tensor) -> torch.Tensor:
-                new = patch(loss, *given[:wanted])
-                if not isinstance(new, torch.Tensor):
-                    raise TrainingError(
-                        f"loss patch {name_of(patch)} returned {type(new).__name__}; it must return the new "
-                        "loss"
-                    )
-                return new
-
-            return replace_loss(output, patched_loss)
+            loss = output if isinstance(output, torch.Tensor) else loss_in(output)
+            new = patch(loss, *given[:wanted])
+            if not isinstance(new, torch.Tensor):
+                raise TrainingError(
+                    f"loss patch {name_of(patch)} returned {type(new).__name__}; it must return the new loss"
+                )
+            return new if loss is output else with_loss(output, new)
 
         return with_patch
 
@@ -195,55 +184,67 @@ def patch_criterion(patched: PatchedCriterion, wrap: Callable[[Criterion], Crite
     return patched._rebind_add(wrap, f"criterion patch {name_of(wrap)}")
 
 
-def replace_loss(output: Any, replace: Callable[[torch.Tensor], Any]) -> Any:
-    """Replace the loss in what a criterion or training step returned, and keep everything else as it is.
+def loss_in(output: Any) -> torch.Tensor:
+    """Find the loss in what a criterion or training step returned.
 
     Args:
         output: The loss; a tuple or list with the loss first; a named tuple, mapping, dataclass or other
             object with `loss`.
-        replace: From the loss to the new one.
-
-    Returns:
-        A value of the same type.
 
     Raises:
         TrainingError: There is no loss to be found.
     """
     if isinstance(output, torch.Tensor):
-        return replace(output)
+        return output
+    if is_namedtuple(output) and output:
+        loss = getattr(output, _loss_field(output))
+    elif isinstance(output, tuple | list) and output:
+        loss = output[0]
+    elif isinstance(output, Mapping) and "loss" in output:
+        loss = output["loss"]
+    else:
+        loss = getattr(output, "loss", None)
+    if not isinstance(loss, torch.Tensor):
+        raise TrainingError(_unreachable(output))
+    return loss
+
+
+def with_loss(output: Any, loss: torch.Tensor) -> Any:
+    """Put another loss where `loss_in` found one, and keep everything else as it is.
+
+    Returns:
+        A value of the same type.
+
+    Raises:
+        TrainingError: The object computes its loss from something else.
+    """
+    if isinstance(output, torch.Tensor):
+        return loss
     if is_namedtuple(output):
-        name = "loss" if "loss" in output._fields else output._fields[0]
-        return output._replace(**{name: replace(_tensor(getattr(output, name), output))})
-    if isinstance(output, tuple | list) and output:
-        return type(output)([replace(_tensor(output[0], output)), *output[1:]])
+        return output._replace(**{_loss_field(output): loss})
+    if isinstance(output, tuple | list):
+        return type(output)([loss, *output[1:]])
     if isinstance(output, Mapping) and "loss" in output:
-        return _with_entry(output, replace(_tensor(output["loss"], output)))
-    if hasattr(output, "loss"):
-        return _with_attribute(output, replace(_tensor(output.loss, output)))
-    raise TrainingError(_unreachable(output))
+        return _with_entry(output, loss)
+    copied = copy.copy(output)
+    try:
+        object.__setattr__(copied, "loss", loss)  # a frozen dataclass as well
+    except AttributeError:
+        raise TrainingError(_unreachable(output)) from None
+    return copied
 
 
-def _with_entry(output: Mapping[str, Any], loss: Any) -> Any:
+def _loss_field(output: Any) -> str:
+    fields: tuple[str, ...] = output._fields
+    return "loss" if "loss" in fields else fields[0]
+
+
+def _with_entry(output: Mapping[str, Any], loss: torch.Tensor) -> Any:
     if isinstance(output, MutableMapping):
         copied = copy.copy(output)
         copied["loss"] = loss
         return copied
     return type(output)({**output, "loss": loss})  # type: ignore[call-arg]  # as mappings are made
-
-
-def _with_attribute(output: Any, loss: Any) -> Any:
-    copied = copy.copy(output)
-    try:
-        object.__setattr__(copied, "loss", loss)  # a frozen dataclass as well
-    except AttributeError:  # it is computed from something else
-        raise TrainingError(_unreachable(output)) from None
-    return copied
-
-
-def _tensor(loss: Any, output: Any) -> torch.Tensor:
-    if not isinstance(loss, torch.Tensor):
-        raise TrainingError(_unreachable(output))
-    return loss
 
 
 def _unreachable(output: Any) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from ...evaluator_schema.errors import TrainingError
 from ..binding.training_step import TrainingStep
-from ..patching.loss_patches import PatchedCriterion, replace_loss
+from ..patching.loss_patches import PatchedCriterion, loss_in, with_loss
 
 
 def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
@@ -74,7 +74,7 @@ _UNREACHED = (
 
 
 def _scaled(output: Any, factor: torch.Tensor | float | None) -> Any:
-    return output if factor is None else replace_loss(output, lambda loss: loss * factor)
+    return output if factor is None else with_loss(output, loss_in(output) * factor)
 
 
 def _weight(trainer: Any, inputs: Any, num_items: Any) -> torch.Tensor | float | None:

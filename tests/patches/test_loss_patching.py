@@ -219,6 +219,7 @@ def test_outputs_of_a_training_step_keep_their_type_and_the_loss_in_them_is_patc
         3.0,
         "loss",
         (),
+        collections.namedtuple("Empty", [])(),
         (3.0, 1),
         {"no": 1},
         {"loss": 2.0},

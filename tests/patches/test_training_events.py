@@ -36,6 +36,27 @@ def test_events_tell_begin_steps_with_their_losses_and_the_end():
         binding.on_event(print)
 
 
+def test_a_listener_that_joins_during_a_training_hears_the_losses_from_then_on():
+    """And one that leaves hears no more."""
+    losses, events = [], []
+    with bound(training_func=train_on) as binding:
+        binding.patch_loss(lambda loss: (losses.append(loss.item()), loss)[1])
+
+        def join_and_leave():
+            if binding.steps == 1:
+                handles.append(binding.on_event(events.append))
+            elif binding.steps == 3:
+                handles.pop().revert()
+
+        handles = []
+        binding.after_step(join_and_leave)
+        binding.train(max_steps=4)
+    assert [(event.kind, event.step, event.loss) for event in events] == [
+        ("step", 2, losses[1]),
+        ("step", 3, losses[2]),
+    ]
+
+
 def test_the_end_is_told_after_an_exception_too():
     kinds = []
     with bound() as binding:
