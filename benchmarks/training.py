@@ -4,10 +4,10 @@ A bound training of a CNN on handwritten digits, with one loss patch and two ste
 penalty and the same two counts written by hand: into the user's own loop, and into a `LightningModule`.
 Both end with the same weights, bit for bit, which is checked before they are timed. The times are those of
 the processor, on one thread, so that other programs hardly disturb them: the differences are around one
-percent. Where many steps are compared, the two trainings advance in turns, step by step, and ten steps at the
-same place of both are a round; *a whole training* is all of its steps, trainer and binding included.
-*Construct and fit one step* is a whole training of one step. *A step task* is what one task adds to a step of
-an optimizer that does nothing.
+percent. Where many steps are compared, the two trainings advance in turns, step by step and on the same core,
+and ten steps at the same place of both are a round; *a whole training* is all of its steps, trainer and
+binding included. *Construct and fit one step* is a whole training of one step. *A step task* is what one task
+adds to a step of an optimizer that does nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The training step of a trainer, as what loss patches go around."""
+"""What loss patches go around where a trainer computes the loss: nothing, as long as none trains."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ from typing import Any
 from ...evaluator_schema.errors import TrainingError
 
 
-class TrainingStep:
-    """Whatever computes the loss of a batch at this moment, set by the training that runs.
+def training_step_of_a_trainer(what: str) -> Callable[..., Any]:
+    """Give what stands where a training will put its own step (`going_around`).
 
     Args:
-        what: What computes it, for people.
+        what: What computes the loss, for people.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self.current: Callable[..., Any] | None = None
+    def training_step(batch: Any, *rest: Any) -> Any:  # noqa: ARG001 - as it will be called
+        raise TrainingError(f"{what} runs only while its trainer trains")
 
-    def __call__(self, batch: Any, *rest: Any) -> Any:
-        """Compute the loss of a batch."""
-        if self.current is None:
-            raise TrainingError(f"{self._what} runs only while its trainer trains")
-        return self.current(batch, *rest)
+    return training_step

@@ -12,8 +12,7 @@ from typing import Any
 from ...evaluator_schema.errors import TrainingError
 from ...evaluator_schema.lightning_kinds import Package
 from ..binding.framework import Training
-from ..binding.training_step import TrainingStep
-from ..patching.loss_patches import PatchedCriterion
+from ..patching.loss_patches import PatchedCriterion, going_around
 from .budget import FitBudget
 from .configuring import ConfiguredModel, lightning_configs, stand_in_optimizers
 from .following import following
@@ -29,14 +28,17 @@ def fit(package: Package, module: Any, trainer: Any, data_module: Any, training:
     budget, criterion, built = training.budget, training.criterion, training.built
     assert isinstance(budget, FitBudget)  # noqa: S101 - what our own framework made
     assert isinstance(built, ConfiguredModel)  # noqa: S101 - likewise
+    assert criterion is not None  # noqa: S101 - likewise
     _check_strategy(package, trainer.strategy)
     _set_limits(trainer, training)
     _give_optimizers(package, module, trainer.strategy, built)
-    if criterion is not None:
-        _patch_losses(module, trainer.strategy, criterion)
     budget.follow(trainer)
     trainer.callbacks.append(following(package, training, budget))
-    with without_residue(training.model), interruptible():
+    with (
+        _patched_losses(module, trainer.strategy, criterion),
+        without_residue(training.model),
+        interruptible(),
+    ):
         if not import_module(f"{package}.utilities.model_helpers").is_overridden(
             "configure_optimizers", module
         ):
@@ -99,27 +101,26 @@ def _check_still_there(module: Any, built: ConfiguredModel) -> None:
         )
 
 
-def _patch_losses(module: Any, strategy: Any, criterion: PatchedCriterion) -> None:
-    step = criterion._rebind_criterion
-    assert isinstance(step, TrainingStep)  # noqa: S101 - what our own framework has
+@contextmanager
+def _patched_losses(module: Any, strategy: Any, criterion: PatchedCriterion) -> Iterator[None]:
+    """Let the patches of a criterion go around the training step of a module."""
     training_step, backward = strategy.training_step, strategy.backward
     inputs: tuple[Any, ...] | None = None  # of a batch that the module optimizes by itself
 
     def patched_training_step(*args: Any, **kwargs: Any) -> Any:
         nonlocal inputs
         inputs = None if module.automatic_optimization else args
-        if inputs is not None:
-            return training_step(*args, **kwargs)
-        step.current = training_step
-        return criterion(*args, **kwargs)
+        return criterion(*args, **kwargs) if inputs is None else training_step(*args, **kwargs)
 
     def patched_backward(loss: Any, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         if inputs is not None:
-            step.current = lambda *_: loss
-            loss = criterion(*inputs)
+            with going_around(criterion, lambda *_: loss):
+                loss = criterion(*inputs)
         return backward(loss, optimizer, *args, **kwargs)
 
     strategy.training_step, strategy.backward = patched_training_step, patched_backward
+    with going_around(criterion, training_step):
+        yield
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from ..binding.evaluation import Evaluation
 from ..binding.framework import Framework, Training
 from ..binding.precision import keeping_precision
 from ..binding.reinitialise import Reinitialised, reinitialise
-from ..binding.training_step import TrainingStep
+from ..binding.training_step import training_step_of_a_trainer
 from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing
 from ..naming.renaming import Rename
@@ -40,7 +40,7 @@ class Lightning(Framework):
 
     def __init__(self, evaluator: LightningEvaluator) -> None:
         self._evaluator = evaluator
-        self.criterion: TrainingStep = TrainingStep("the training step of a LightningModule")
+        self.criterion = training_step_of_a_trainer("the training step of a LightningModule")
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:

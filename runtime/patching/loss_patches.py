@@ -82,7 +82,10 @@ class PatchedCriterion:
 
     def _rebind_remove(self, layer: _Layer) -> None:
         self._rebind_layers = [kept for kept in self._rebind_layers if kept is not layer]
-        top = self._rebind_criterion
+        self._rebind_go_around(self._rebind_criterion)
+
+    def _rebind_go_around(self, criterion: Criterion) -> None:
+        self._rebind_criterion = top = criterion
         for kept in self._rebind_layers:
             kept.below = top
             top = kept.wrapped
@@ -137,6 +140,17 @@ def watching_losses(criterion: PatchedCriterion | None, listeners: Sequence[obje
     finally:
         criterion._rebind_listeners = ()
         criterion._rebind_last_loss = None
+
+
+@contextmanager
+def going_around(patched: PatchedCriterion, criterion: Criterion) -> Iterator[None]:
+    """Let the patches go around something else for a while: what computes the loss in a training."""
+    before = patched._rebind_criterion
+    patched._rebind_go_around(criterion)
+    try:
+        yield
+    finally:
+        patched._rebind_go_around(before)
 
 
 def _detached_loss(output: Any) -> torch.Tensor | None:

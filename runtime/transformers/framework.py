@@ -17,7 +17,7 @@ from ..binding.modes import keeping_modes
 from ..binding.precision import keeping_precision
 from ..binding.reinitialise import Reinitialised, reinitialise
 from ..binding.trainer_budget import TrainerBudget
-from ..binding.training_step import TrainingStep
+from ..binding.training_step import training_step_of_a_trainer
 from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing
 from ..naming.renaming import Rename
@@ -41,7 +41,7 @@ class Transformers(Framework):
     def __init__(self, evaluator: TransformersEvaluator) -> None:
         _require_installed()
         self._evaluator = evaluator
-        self.criterion: TrainingStep = TrainingStep("the loss of a Trainer")
+        self.criterion = training_step_of_a_trainer("the loss of a Trainer")
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:

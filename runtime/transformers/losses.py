@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from ...evaluator_schema.errors import TrainingError
-from ..binding.training_step import TrainingStep
-from ..patching.loss_patches import PatchedCriterion, loss_in, with_loss
+from ..patching.loss_patches import PatchedCriterion, going_around, loss_in, with_loss
 
 
 def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
@@ -23,13 +22,11 @@ def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
 
     Args:
         trainer: The fresh Trainer. Two methods of this one object are replaced.
-        criterion: Has a `TrainingStep` at its bottom.
+        criterion: Goes around each batch's `compute_loss`.
 
     Raises:
         TrainingError: In a training step that computes its loss elsewhere, where there is a patch.
     """
-    step = criterion._rebind_criterion
-    assert isinstance(step, TrainingStep)  # noqa: S101 - what our own framework has
     training_step, compute_loss = trainer.training_step, trainer.compute_loss
     training, reached = [False], [False]
 
@@ -56,11 +53,8 @@ def patch_losses(trainer: Any, criterion: PatchedCriterion) -> None:
             computed.append(compute_loss(model, inputs, *args, **kwargs))
             return _scaled(computed[0], None if weight is None else 1 / weight)
 
-        step.current = as_mean
-        try:
+        with going_around(criterion, as_mean):
             patched = criterion(batch)
-        finally:
-            step.current = None  # it holds the Trainer, and the binding lives longer
         # What no patch has touched stays as it is, to the last bit.
         return _scaled(patched, weight) if criterion.is_patched else computed[0]
 
