@@ -18,7 +18,6 @@ from ..naming.inventory import Inventory
 from ..naming.matching import Match, Missing, Report
 from ..naming.renaming import Rename
 from ..patching.handles import Handle
-from ..patching.loss_patches import watching_losses
 from ..patching.patching import Patchable, Patches
 from ..state.carrying import Carried, Carrier
 from ..state.joining import Additions, Joined, Joining, join, leave, plan
@@ -158,7 +157,7 @@ class Binding(Patchable):
     def criterion(self) -> Any:
         """What the training function gets as its third argument, criterion or training step, with patches."""
         patched = self._patches.criterion
-        return patched if patched is not None and patched.is_patched else self._patches.original
+        return patched if patched is None or patched.is_patched else patched._rebind_criterion
 
     @property
     def steps(self) -> int:
@@ -410,12 +409,12 @@ class Binding(Patchable):
         self._budget = budget
         try:
             listeners.begin(self._steps, max_steps)
-            with budget, watching_losses(self._patches.criterion, listeners):
+            with budget:
                 yield budget
         finally:
             self._steps += budget.steps
             self._budget = None
-            listeners.tell("end", self._steps)
+            listeners.end(self._steps)
 
     def _build(self, inventory: Inventory, rename: Rename | None) -> Reinitialised:
         current = self._built.match if hasattr(self, "_built") else None

@@ -59,12 +59,12 @@ class Listeners(list[_Listening]):
         self._began = time.monotonic()
         self._before = 0
         self._max_steps: int | None = None
-        self._loss: torch.Tensor | None = None
 
     def add(self, listener: Listener) -> Handle:
         """Tell a function of each event from now on."""
         listening = _Listening(listener)
         self.append(listening)
+        self._watch_losses()
         return Handle(lambda: self._leave(listening), "an event listener")
 
     def begin(self, steps: int, max_steps: int | None) -> None:
@@ -75,22 +75,36 @@ class Listeners(list[_Listening]):
             max_steps: How many it may make.
         """
         self._began, self._before = time.monotonic(), steps
-        self._max_steps, self._loss = max_steps, None
+        self._max_steps = max_steps
+        self._forget_losses()
         self.tell("begin", steps)
+
+    def end(self, steps: int) -> None:
+        """Tell that it has ended, after so many steps in all."""
+        self.tell("end", steps)
+        self._forget_losses()
 
     def tell_step(self, steps: int) -> None:
         """Tell of a step, the `steps`-th of the training, with its loss."""
-        if self._criterion is not None and self._criterion._rebind_last_loss is not None:
-            self._loss = self._criterion._rebind_last_loss
         self.tell("step", self._before + steps)
 
     def tell(self, kind: Kind, step: int, *, epoch: int | None = None) -> None:
         """Tell everybody."""
         if not self:
             return
-        event = Event(kind, step, epoch, self._max_steps, time.monotonic() - self._began, self._loss)
+        loss = None if self._criterion is None else self._criterion._rebind_last_loss
+        event = Event(kind, step, epoch, self._max_steps, time.monotonic() - self._began, loss)
         for listening in self[:]:
             listening.listener(event)
 
     def _leave(self, listening: _Listening) -> None:
         self[:] = [kept for kept in self if kept is not listening]
+        self._watch_losses()
+
+    def _watch_losses(self) -> None:
+        if self._criterion is not None:
+            self._criterion._rebind_watched = bool(self)
+
+    def _forget_losses(self) -> None:
+        if self._criterion is not None:
+            self._criterion._rebind_last_loss = None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -34,14 +34,15 @@ class PatchedCriterion:
         self._rebind_may_skip = may_skip
         self._rebind_layers: list[_Layer] = []
         self._rebind_top = criterion
-        self._rebind_listeners: Sequence[object] = ()
+        self._rebind_watched = False
         self._rebind_last_loss: torch.Tensor | None = None
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         """Compute the loss, patches included."""
         output = self._rebind_top(*inputs, **named)
-        if self._rebind_listeners:
-            self._rebind_last_loss = _detached_loss(output)
+        if self._rebind_watched:
+            with suppress(TrainingError):  # unpatched, it may return whatever the training function likes
+                self._rebind_last_loss = loss_in(output).detach()
         return output
 
     @property
@@ -124,25 +125,6 @@ class _Chaining:
 
 
 @contextmanager
-def watching_losses(criterion: PatchedCriterion | None, listeners: Sequence[object]) -> Iterator[None]:
-    """Keep the last loss for the listeners of a training, while there are any.
-
-    Args:
-        criterion: The criterion of the training.
-        listeners: Those who want to know. They may come and go meanwhile.
-    """
-    if criterion is None:
-        yield
-        return
-    criterion._rebind_listeners = listeners
-    try:
-        yield
-    finally:
-        criterion._rebind_listeners = ()
-        criterion._rebind_last_loss = None
-
-
-@contextmanager
 def going_around(patched: PatchedCriterion, criterion: Criterion) -> Iterator[None]:
     """Let the patches go around something else for a while: what computes the loss in a training."""
     before = patched._rebind_criterion
@@ -151,13 +133,6 @@ def going_around(patched: PatchedCriterion, criterion: Criterion) -> Iterator[No
         yield
     finally:
         patched._rebind_go_around(before)
-
-
-def _detached_loss(output: Any) -> torch.Tensor | None:
-    try:
-        return loss_in(output).detach()
-    except TrainingError:  # nobody patches it, so it may be whatever the training function likes
-        return None
 
 
 def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:

@@ -32,7 +32,6 @@ class Patches:
     """
 
     def __init__(self, criterion: Callable[..., Any] | None, *, may_skip: bool = False) -> None:
-        self.original = criterion
         self.criterion: PatchedCriterion | None = (
             None if criterion is None else PatchedCriterion(criterion, may_skip=may_skip)
         )

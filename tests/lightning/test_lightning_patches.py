@@ -283,6 +283,27 @@ def test_copies_and_pickles_of_a_bound_module_have_weights_of_their_own():
     assert not torch.equal(copies[0].fc1.weight, copies[2].fc1.weight)
 
 
+def test_the_training_step_may_be_called_while_its_trainer_trains_and_at_no_other_time():
+    """As the binding's criterion, with patches or without."""
+    model, batch, losses = net(), (torch.ones(4, 2), torch.zeros(4, 1)), []
+
+    def call():
+        for step in (binding.criterion, model.training_step):
+            torch.manual_seed(3)
+            losses.append(step(batch, 0).item())
+
+    with bind(evaluator_of(), model) as binding:
+        binding.after_step(call)
+        binding.train(max_steps=1)
+        handle = binding.patch_loss(lambda loss: 2 * loss)
+        binding.train(max_steps=1)
+        for _ in range(2):
+            with pytest.raises(TrainingError, match="only while its trainer trains"):
+                binding.criterion(batch, 0)
+            handle.revert()
+    assert losses == [losses[0], losses[0], 2 * losses[3], losses[3]]
+
+
 def test_hooks_and_collections_work_as_in_a_loop_of_ones_own():
     model = net()
     with assert_pristine(model), bind(evaluator_of(), model) as binding:

@@ -1,6 +1,8 @@
 """What a training tells while it runs, and the bar on a terminal."""
 
+import copy
 import os
+import pickle
 import pty
 import subprocess
 import sys
@@ -55,6 +57,30 @@ def test_a_listener_that_joins_during_a_training_hears_the_losses_from_then_on()
         ("step", 2, losses[1]),
         ("step", 3, losses[2]),
     ]
+
+
+def test_a_criterion_may_be_copied_while_somebody_listens_who_may_not():
+    """The copy computes the same losses, and nobody hears of them."""
+    lock, losses = threading.Lock(), []
+
+    def loop(model, optimizers, criterion):
+        copied = pickle.loads(pickle.dumps(copy.deepcopy(criterion)))
+        output = model(BATCHES[0])
+        loss = criterion(output, TARGETS[0])
+        assert torch.equal(copied(output + 1, TARGETS[0]), mse(output + 1, TARGETS[0]))
+        loss.backward()
+        optimizers.step()
+        expected.append(loss.item())
+
+    def listen(event):
+        with lock:
+            losses.append(event.loss)
+
+    expected = []
+    with bound(training_func=loop, criterion=torch.nn.MSELoss()) as binding:
+        binding.on_event(listen)
+        binding.train()
+    assert losses == [None, *expected, *expected]
 
 
 def test_the_end_is_told_after_an_exception_too():
