@@ -414,7 +414,7 @@ class Binding(Patchable):
         finally:
             self._steps += budget.steps
             self._budget = None
-            listeners.end(self._steps)
+            listeners.tell("end", self._steps)
 
     def _build(self, inventory: Inventory, rename: Rename | None) -> Reinitialised:
         current = self._built.match if hasattr(self, "_built") else None

@@ -76,13 +76,9 @@ class Listeners(list[_Listening]):
         """
         self._began, self._before = time.monotonic(), steps
         self._max_steps = max_steps
-        self._forget_losses()
+        if self._criterion is not None:
+            self._criterion._rebind_last_loss = None
         self.tell("begin", steps)
-
-    def end(self, steps: int) -> None:
-        """Tell that it has ended, after so many steps in all."""
-        self.tell("end", steps)
-        self._forget_losses()
 
     def tell_step(self, steps: int) -> None:
         """Tell of a step, the `steps`-th of the training, with its loss."""
@@ -104,7 +100,3 @@ class Listeners(list[_Listening]):
     def _watch_losses(self) -> None:
         if self._criterion is not None:
             self._criterion._rebind_watched = bool(self)
-
-    def _forget_losses(self) -> None:
-        if self._criterion is not None:
-            self._criterion._rebind_last_loss = None

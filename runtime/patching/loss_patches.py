@@ -153,6 +153,7 @@ def patch_loss(patched: PatchedCriterion, patch: Patch) -> Handle:
             if output is None and patched._rebind_may_skip:
                 return None
             given = _in_order(order, inputs, named) if named else inputs
+            # Nearly always it is the loss itself, and two calls less are seen in each step.
             loss = output if isinstance(output, torch.Tensor) else loss_in(output)
             new = patch(loss, *given[:wanted])
             if not isinstance(new, torch.Tensor):
