@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, ClassVar
@@ -40,7 +40,9 @@ class Lightning(Framework):
 
     def __init__(self, evaluator: LightningEvaluator) -> None:
         self._evaluator = evaluator
-        self.criterion = training_step_of_a_trainer("the training step of a LightningModule")
+        self.criterion: Callable[..., Any] | None = training_step_of_a_trainer(
+            "the training step of a LightningModule"
+        )
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:

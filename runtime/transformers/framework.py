@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -41,7 +42,7 @@ class Transformers(Framework):
     def __init__(self, evaluator: TransformersEvaluator) -> None:
         _require_installed()
         self._evaluator = evaluator
-        self.criterion = training_step_of_a_trainer("the loss of a Trainer")
+        self.criterion: Callable[..., Any] | None = training_step_of_a_trainer("the loss of a Trainer")
         self._sampled: tuple[weakref.ref[Module], Any] | None = None
 
     def check_model(self, model: Module) -> None:
