@@ -6,6 +6,9 @@ gone is told from one about its successor. A worker's life::
     starting --ready--> idle --Send--> busy --answered--> idle
         |                 |              |
         +------ended------+----ended-----+--expired--> (Kill, forgotten)
+
+A busy worker may have one job ahead, which it begins by itself once it has answered; see `ahead`. Until its
+answer is heard here, only `TakeBack` finds out whether it has. So no worker is killed before that.
 """
 
 from __future__ import annotations
@@ -18,7 +21,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from .pool import Fate, Job, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .pool import BytesLike
+
+_LONGEST_AHEAD = 1 << 16  # bytes of a job that a busy worker's socket takes, so that nothing waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,21 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class SendAhead:
+    """Send this busy worker a job that it may begin when it has answered, and give it the token."""
+
+    worker: int
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Take back what this worker has not begun, and tell it with `taken_back`."""
+
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Kill:
     """Kill this worker."""
 
@@ -64,7 +86,7 @@ class Report:
     outcome: Outcome
 
 
-Action: TypeAlias = Start | Brief | Send | Kill | Rest | Report
+Action: TypeAlias = Start | Brief | Send | SendAhead | TakeBack | Kill | Rest | Report
 
 
 class _State(Enum):
@@ -81,6 +103,13 @@ class _Worker:
     since: float = 0.0
     deadline: float | None = None
     answering: bool = False
+    ahead: Job | None = None
+    has_begun_ahead: bool = False
+
+    def take(self, job: Job, now: float) -> None:
+        """Have this job from now on."""
+        self.state, self.job, self.since, self.answering = _State.BUSY, job, now, False
+        self.deadline = None if job.timeout is None else now + job.timeout
 
 
 _KILLED, _FAILED = 1, 16  # what a start in vain takes of the patience, in sixteenths
@@ -100,6 +129,7 @@ class Dispatcher:
         self._patience = patience * _FAILED
         self._workers: dict[int, _Worker] = {}
         self._queue: deque[Job] = deque()
+        self._unwanted: set[int] = set()  # jobs that are cancelled, of workers that cannot be killed yet
         self._next_worker = 0
         self._failed_starts = 0
         self.broken: str | None = None
@@ -107,7 +137,8 @@ class Dispatcher:
     @property
     def pending(self) -> int:
         """How many jobs have no outcome yet."""
-        return len(self._queue) + sum(w.job is not None for w in self._workers.values())
+        given = [job for w in self._workers.values() for job in (w.job, w.ahead) if job is not None]
+        return len(self._queue) + len(given)
 
     @property
     def idle(self) -> list[int]:
@@ -173,22 +204,65 @@ class Dispatcher:
         worker = self._workers.get(number)
         if worker is None or worker.job is None or worker.job.id != job_id:
             return []
-        report = self._report(worker, fate, now, answer=answer, detail=detail, trace=trace)
-        worker.state, worker.job, worker.deadline = _State.IDLE, None, None
-        worker.answering = False
+        report = _report(worker, worker.job, fate, now, answer=answer, detail=detail, trace=trace)
+        self._unwanted.discard(job_id)
+        following, worker.ahead, worker.has_begun_ahead = worker.ahead, None, False
+        if following is None:
+            worker.state, worker.job, worker.deadline, worker.answering = _State.IDLE, None, None, False
+        else:
+            worker.take(following, now)
+            if following.id in self._unwanted:
+                return [report, *self._end(number, Fate.CANCELLED, now)]
         return [report, *self._assign(now)]
 
+    def taken_back(self, number: int, jobs: Collection[int], now: float) -> list[Action]:
+        """These jobs have not been begun by a worker, and will not be; any other one of its has been."""
+        worker = self._workers.get(number)
+        if worker is None or worker.job is None:
+            return []
+        actions: list[Action] = []
+        if worker.ahead is not None and worker.ahead.id in jobs:
+            actions += self._requeue(worker.ahead)
+            worker.ahead = None
+        worker.has_begun_ahead = worker.ahead is not None
+        if worker.job.id in self._unwanted:
+            return actions + self._end(number, Fate.CANCELLED, now)
+        if worker.job.id in jobs:  # it was ahead a moment ago
+            worker.take(worker.job, now)
+            actions.append(Send(number, worker.job))
+        return actions + self._assign(now, ahead=False)
+
     def ended(
-        self, number: int, detail: str, now: float, *, trace: str = "", killed: bool = False
+        self,
+        number: int,
+        detail: str,
+        now: float,
+        *,
+        unbegun: Collection[int] = (),
+        trace: str = "",
+        killed: bool = False,
     ) -> list[Action]:
-        """A worker's process is no more; `killed` tells that a signal ended it."""
+        """A worker's process is no more.
+
+        Args:
+            number: The worker.
+            detail: For people.
+            now: The time.
+            unbegun: The jobs that it had not begun; they are as if they had never been sent.
+            trace: The Python traceback of a crash.
+            killed: Whether a signal ended it.
+        """
         worker = self._workers.pop(number, None)
         if worker is None:
             return []
         actions: list[Action] = []
-        if worker.job is not None:
-            actions.append(self._report(worker, Fate.DIED, now, detail=detail, trace=trace))
-        elif worker.state is _State.STARTING:
+        for job in (worker.ahead, worker.job):
+            if job is not None and job.id in unbegun:
+                actions += self._requeue(job)
+            elif job is not None:
+                actions.append(_report(worker, job, Fate.DIED, now, detail=detail, trace=trace))
+                self._unwanted.discard(job.id)
+        if worker.job is None and worker.state is _State.STARTING:
             self._failed_starts += _KILLED if killed else _FAILED
             if self._failed_starts >= self._patience:
                 return actions + self.failed(number, f"{detail}\n{trace}".strip())
@@ -206,9 +280,8 @@ class Dispatcher:
         for number, worker in list(self._workers.items()):
             if worker.job is not None and worker.deadline is not None and worker.deadline <= now:
                 detail = f"not done after {worker.job.timeout:g} s"
-                actions += [Kill(number), self._report(worker, Fate.TIMED_OUT, now, detail=detail)]
-                del self._workers[number]
-        return actions + self._assign(now) if actions else []
+                actions += self._end(number, Fate.TIMED_OUT, now, detail=detail)
+        return actions
 
     def cancelled(self, job_id: int, now: float) -> list[Action]:
         """Somebody no longer wants this job."""
@@ -217,30 +290,75 @@ class Dispatcher:
             return [Report(Outcome(job_id, Fate.CANCELLED))]
         for number, worker in list(self._workers.items()):
             if worker.job is not None and worker.job.id == job_id:
-                del self._workers[number]
-                return [Kill(number), self._report(worker, Fate.CANCELLED, now), *self._assign(now)]
+                self._unwanted.add(job_id)
+                return self._end(number, Fate.CANCELLED, now)
+            if worker.ahead is not None and worker.ahead.id == job_id:
+                self._unwanted.add(job_id)
+                return [] if worker.has_begun_ahead else [TakeBack(number)]
         return []
 
     def dropped(self) -> list[Action]:
         """The run is over: nobody waits for what is left of it."""
         self._queue.clear()
+        self._unwanted.clear()
         busy = [number for number, w in self._workers.items() if w.state is _State.BUSY]
         for number in busy:
             del self._workers[number]
         return [*map(Kill, busy), *map(Rest, self._workers)]
 
-    def _assign(self, now: float) -> list[Action]:
-        """Give jobs to idle workers, and hire where jobs are left."""
+    def _assign(self, now: float, *, ahead: bool = True) -> list[Action]:
+        """Give jobs to idle workers, hire where jobs are left, and see to it that busy ones need not wait."""
         actions: list[Action] = []
         for number, worker in self._workers.items():
             if not self._queue:
                 break
             if worker.state is _State.IDLE:
                 job = self._queue.popleft()
-                worker.state, worker.job, worker.since = _State.BUSY, job, now
-                worker.deadline = None if job.timeout is None else now + job.timeout
+                worker.take(job, now)
                 actions.append(Send(number, job))
-        return actions + self._hire(len(self._queue))
+        actions += self._hire(len(self._queue))
+        if not self._queue:
+            return actions + self._reclaim()
+        return actions + self._send_ahead(now) if ahead else actions
+
+    def _send_ahead(self, now: float) -> list[Action]:
+        """Where all workers are busy, give the next jobs to those that have been busy for longest."""
+        if any(worker.state is not _State.BUSY for worker in self._workers.values()):
+            return []
+        actions: list[Action] = []
+        for number, worker in sorted(self._workers.items(), key=lambda item: item[1].since):
+            overdue = worker.deadline is not None and worker.deadline <= now
+            if not self._queue or len(self._queue[0].payload) > _LONGEST_AHEAD:
+                break
+            if worker.ahead is None and not overdue:
+                worker.ahead = self._queue.popleft()
+                actions.append(SendAhead(number, worker.ahead))
+        return actions
+
+    def _requeue(self, job: Job) -> list[Action]:
+        """Put a job that no worker has begun back to the head of the queue, if it is still wanted."""
+        if job.id in self._unwanted:
+            self._unwanted.discard(job.id)
+            return [Report(Outcome(job.id, Fate.CANCELLED))]
+        self._queue.appendleft(job)
+        return []
+
+    def _reclaim(self) -> list[Action]:
+        """Ask for the jobs that wait behind others, as many as there are idle workers."""
+        holding = [n for n, w in self._workers.items() if w.ahead is not None and not w.has_begun_ahead]
+        return [TakeBack(number) for number in holding[: len(self.idle)]] if holding else []
+
+    def _end(self, number: int, fate: Fate, now: float, *, detail: str = "") -> list[Action]:
+        """Kill a worker for its job's sake, once it is known not to have gone on to the next job."""
+        worker = self._workers[number]
+        if worker.ahead is not None:
+            # Where it has gone on, its answer is about to be heard.
+            return [] if worker.has_begun_ahead else [TakeBack(number)]
+        if worker.job is None:
+            raise AssertionError("a worker without a job is not killed")
+        del self._workers[number]
+        self._unwanted.discard(worker.job.id)
+        return [Kill(number), _report(worker, worker.job, fate, now, detail=detail), *self._assign(now)]
 
     def _hire(self, wanted: int) -> list[Action]:
         """Start workers until so many are about to be free, or all slots are taken."""
@@ -253,26 +371,25 @@ class Dispatcher:
             coming += 1
         return actions
 
-    @staticmethod
-    def _report(
-        worker: _Worker,
-        fate: Fate,
-        now: float,
-        *,
-        answer: BytesLike = b"",
-        detail: str = "",
-        trace: str = "",
-    ) -> Report:
-        if worker.job is None:
-            raise AssertionError("a worker without a job has nothing to report")
-        return Report(
-            Outcome(
-                worker.job.id,
-                fate,
-                answer=answer,
-                detail=detail,
-                trace=trace,
-                seconds=now - worker.since,
-                process_id=worker.process_id,
-            )
+
+def _report(
+    worker: _Worker,
+    job: Job,
+    fate: Fate,
+    now: float,
+    *,
+    answer: BytesLike = b"",
+    detail: str = "",
+    trace: str = "",
+) -> Report:
+    return Report(
+        Outcome(
+            job.id,
+            fate,
+            answer=answer,
+            detail=detail,
+            trace=trace,
+            seconds=now - worker.since,
+            process_id=worker.process_id,
         )
+    )

@@ -7,9 +7,9 @@ import selectors
 import time
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .dispatch import Action, Brief, Dispatcher, Kill, Report, Rest, Send, Start
+from .dispatch import Action, Brief, Dispatcher, Kill, Report, Rest, Send, SendAhead, Start, TakeBack
 from .frames import Frame
 from .pool import Fate, Outcome, Pool
 from .process import Surroundings, WorkerProcess
@@ -86,6 +86,10 @@ class LocalPool(Pool):
 
     def __repr__(self) -> str:
         return f"LocalPool(workers={self.slots}, threads={self.threads})"
+
+
+def _frame(job: Job, *, ahead: bool) -> Frame:
+    return Frame({"kind": "job", "id": job.id, "files": dict(job.files), "ahead": ahead}, job.payload)
 
 
 def _died(message: str) -> Exception:
@@ -172,12 +176,14 @@ class _Crew:
             gone = True
         if gone:
             death = process.autopsy()
+            unbegun = process.tokens.take_back()
             self._bury(number)
             self._carry_out(
                 self._dispatcher.ended(
                     number,
                     death.detail,
                     time.monotonic(),
+                    unbegun=unbegun,
                     trace=death.trace,
                     killed=death.killed,
                 )
@@ -215,8 +221,13 @@ class _Crew:
                 case Brief(number):
                     self._tell(number, self._briefing)
                 case Send(number, job):
-                    header: dict[str, Any] = {"kind": "job", "id": job.id, "files": dict(job.files)}
-                    self._tell(number, Frame(header, job.payload))
+                    self._tell(number, _frame(job, ahead=False))
+                case SendAhead(number, job):
+                    self._processes[number].tokens.give(job.id)
+                    self._tell(number, _frame(job, ahead=True))
+                case TakeBack(number):
+                    unbegun = self._processes[number].tokens.take_back()
+                    todo.extend(self._dispatcher.taken_back(number, unbegun, time.monotonic()))
                 case Rest(number):
                     self._tell(number, Frame({"kind": "rest"}))
                 case Kill(number):

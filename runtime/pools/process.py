@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .ahead import Tokens
 from .frames import Channel
 
 if TYPE_CHECKING:
@@ -83,7 +84,8 @@ class WorkerProcess:
         # the process that holds it.
         lifeline, self._lifeline = os.pipe()
         self._crash_report = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `bury`
-        descriptors = (theirs.fileno(), lifeline, self._crash_report.fileno())
+        self.tokens: Tokens = Tokens()
+        descriptors = (theirs.fileno(), lifeline, self._crash_report.fileno(), self.tokens.reader)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [
@@ -104,6 +106,7 @@ class WorkerProcess:
             ours.close()
             os.close(self._lifeline)
             self._crash_report.close()
+            self.tokens.close()
             raise
         finally:
             theirs.close()
@@ -147,6 +150,7 @@ class WorkerProcess:
         self.kill()
         self.channel.close()
         self._crash_report.close()
+        self.tokens.close()
         os.close(self._lifeline)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_LONGEST_BURIAL)

@@ -14,6 +14,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from .ahead import Claims
 from .frames import Frame, Inbox, send
 from .lifeline import die_with_parent
 from .pool import Briefing
@@ -27,28 +28,29 @@ _WORK_WORTH_A_COLLECTION = 1.0
 _LONGEST_TEXT = 1 << 20  # characters
 
 
-def main(channel: int, lifeline: int, crash_report: int) -> None:
+def main(channel: int, lifeline: int, crash_report: int, tokens: int) -> None:
     """Serve the parent until it closes the channel.
 
     Args:
         channel: Descriptor of this worker's end of its private socket.
         lifeline: Descriptor of the pipe that ends when the parent ends.
         crash_report: Descriptor of a file for the Python traceback of a crash in native code.
+        tokens: Descriptor of the pipe with the tokens of jobs that are sent ahead.
     """
     die_with_parent(lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for descriptor in (channel, lifeline, crash_report):
+    for descriptor in (channel, lifeline, crash_report, tokens):
         os.set_inheritable(descriptor, False)  # noqa: FBT003 - it takes no keyword
     faulthandler.enable(crash_report)
     with socket.socket(fileno=channel) as sock, suppress(EOFError, ConnectionError):
-        _serve(sock)
+        _serve(sock, Claims(tokens))
     # An exit as after a fork: taking torch apart piece by piece would take half a second.
     atexit._run_exitfuncs()
     _flush()
     os._exit(0)
 
 
-def _serve(sock: socket.socket) -> None:
+def _serve(sock: socket.socket, claims: Claims) -> None:
     inbox = Inbox()
     handler: Handler | None = None
     briefed = False
@@ -67,6 +69,8 @@ def _serve(sock: socket.socket) -> None:
         elif frame.header["kind"] == "rest":
             handler = None
             gc.collect()  # models and optimizers are cycles, and hold the memory of the run's files
+        elif frame.header["ahead"] and not claims.may_begin(frame.header["id"]):
+            continue
         elif handler is not None:
             began = time.perf_counter()
             send(sock, _answer(handler, frame))

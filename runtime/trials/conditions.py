@@ -75,10 +75,10 @@ def trial_conditions(threads: int, settings: Mapping[str, Any]) -> Iterator[None
         for device in ("cpu", "cuda"):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        stack.callback(_apply, before)
+        stack.callback(lambda: _change(current_settings(), before))
         stack.callback(_set_threads, threads_before)
         _set_threads(threads)
-        _apply(settings)
+        _change(before, settings)
         yield
 
 
@@ -87,8 +87,8 @@ def _set_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def _apply(settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        read, write = _SETTINGS[name]
-        if read() != value:
+def _change(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    for name, value in wanted.items():
+        if current[name] != value:
+            _, write = _SETTINGS[name]
             write(value)

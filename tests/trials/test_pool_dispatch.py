@@ -4,7 +4,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rebind.runtime.pools.dispatch import Brief, Dispatcher, Kill, Report, Rest, Send, Start
+from rebind.runtime.pools.dispatch import (
+    Brief,
+    Dispatcher,
+    Kill,
+    Report,
+    Rest,
+    Send,
+    SendAhead,
+    Start,
+    TakeBack,
+)
 from rebind.runtime.pools.pool import Fate, Job
 
 
@@ -24,8 +34,8 @@ def test_a_dead_worker_costs_its_own_job_and_the_next_job_a_new_worker():
     dispatcher.begin(expected=2)
     dispatcher.submitted(Job(0, b"a"), now=0)
     dispatcher.submitted(Job(1, b"b"), now=0)
-    assert dispatcher.ready(0, 100, now=1) == [Send(0, Job(0, b"a"))]
-    actions = dispatcher.ended(0, "was killed", now=2)
+    assert dispatcher.ready(0, 100, now=1) == [Send(0, Job(0, b"a")), SendAhead(0, Job(1, b"b"))]
+    actions = dispatcher.ended(0, "was killed", now=2, unbegun={1})
     (outcome,) = reports(actions)
     assert (outcome.job_id, outcome.fate, outcome.process_id) == (0, Fate.DIED, 100)
     assert outcome.seconds == 1
@@ -101,41 +111,171 @@ def test_a_new_run_briefs_the_idle_and_a_dropped_run_kills_the_busy():
     assert dispatcher.answered(0, 0, now=1) == []
 
 
+def busy_with_one_ahead(now=0, timeout=None):
+    """One worker that has job 0, and job 1 ahead."""
+    dispatcher = Dispatcher(slots=1)
+    dispatcher.begin(expected=1)
+    dispatcher.ready(0, 100, now)
+    assert dispatcher.submitted(Job(0, b"", timeout=timeout), now) == [Send(0, Job(0, b"", timeout=timeout))]
+    assert dispatcher.submitted(Job(1, b"", timeout=5), now) == [SendAhead(0, Job(1, b"", timeout=5))]
+    return dispatcher
+
+
+def test_a_busy_worker_gets_one_job_ahead_and_its_time_begins_with_it():
+    """It goes on by itself once it has answered; the time of a job is its own."""
+    dispatcher = busy_with_one_ahead()
+    assert dispatcher.submitted(Job(2, b""), now=1) == []
+    assert dispatcher.deadline is None
+    actions = dispatcher.answered(0, 0, now=60)
+    assert [outcome.job_id for outcome in reports(actions)] == [0]
+    assert actions[1:] == [SendAhead(0, Job(2, b""))]
+    assert dispatcher.deadline == 65
+
+
+def test_a_long_payload_is_not_sent_ahead():
+    """A pool never waits for a worker to take what it cannot use yet, and neither does what follows it."""
+    dispatcher = busy_with_one_ahead()
+    dispatcher.answered(0, 0, now=1)
+    assert dispatcher.submitted(Job(2, b"x" * 70_000), now=1) == []
+    assert dispatcher.submitted(Job(3, b""), now=1) == []
+    assert dispatcher.answered(0, 1, now=2)[1:] == [Send(0, Job(2, b"x" * 70_000)), SendAhead(0, Job(3, b""))]
+
+
+def test_no_worker_is_idle_while_a_job_waits_behind_another_one():
+    """The job is taken back for the worker that has nothing to do, unless it has been begun meanwhile."""
+    for begun in (False, True):
+        dispatcher = Dispatcher(slots=2)
+        dispatcher.begin(expected=2)
+        dispatcher.ready(0, 100, now=0)
+        dispatcher.ready(1, 101, now=0)
+        dispatcher.submitted(Job(0, b""), now=0)
+        dispatcher.submitted(Job(1, b""), now=1)
+        assert dispatcher.submitted(Job(2, b""), now=2) == [SendAhead(0, Job(2, b""))]
+        assert dispatcher.answered(1, 1, now=3)[1:] == [TakeBack(0)]
+        if begun:
+            assert dispatcher.taken_back(0, (), now=3) == []
+            assert dispatcher.answered(0, 0, now=4)[1:] == []
+            assert [o.job_id for o in reports(dispatcher.answered(0, 2, now=5))] == [2]
+        else:
+            assert dispatcher.taken_back(0, {2}, now=3) == [Send(1, Job(2, b""))]
+        assert dispatcher.pending == (0 if begun else 2)
+
+
+def test_a_worker_over_its_time_is_killed_only_if_it_has_not_gone_on():
+    """The next job must not pay for the one before; whatever has gone on has answered in time."""
+    dispatcher = busy_with_one_ahead(timeout=5)
+    assert dispatcher.expired(now=5) == [TakeBack(0)]
+    assert dispatcher.taken_back(0, {1}, now=5) == []
+    kill, report, start = dispatcher.expired(now=5)
+    assert (kill, report.outcome.fate, start) == (Kill(0), Fate.TIMED_OUT, Start(1))
+    assert dispatcher.ready(1, 101, now=6) == [Send(1, Job(1, b"", timeout=5))]
+
+    dispatcher = busy_with_one_ahead(timeout=5)
+    assert dispatcher.expired(now=5) == [TakeBack(0)]
+    assert dispatcher.taken_back(0, (), now=5) == []
+    assert dispatcher.expired(now=5) == []
+    (outcome,) = reports(dispatcher.answered(0, 0, now=5.1))
+    assert (outcome.fate, dispatcher.deadline) == (Fate.ANSWERED, 10.1)
+
+
+def test_a_job_that_was_not_begun_survives_its_worker():
+    """It goes to the next worker as if it had never been sent."""
+    dispatcher = busy_with_one_ahead()
+    death, start = dispatcher.ended(0, "was killed", now=1, unbegun={1})
+    assert (death.outcome.job_id, death.outcome.fate, start) == (0, Fate.DIED, Start(1))
+    assert dispatcher.ready(1, 101, now=2) == [Send(1, Job(1, b"", timeout=5))]
+
+
+def test_a_job_ahead_is_cancelled_wherever_it_is():
+    """Nothing is killed before it has begun; if it has, its worker is, once the answer before is heard."""
+    dispatcher = busy_with_one_ahead()
+    assert dispatcher.cancelled(1, now=1) == [TakeBack(0)]
+    (outcome,) = reports(dispatcher.taken_back(0, {1}, now=1))
+    assert (outcome.job_id, outcome.fate) == (1, Fate.CANCELLED)
+
+    dispatcher = busy_with_one_ahead()
+    assert dispatcher.cancelled(1, now=1) == [TakeBack(0)]
+    assert dispatcher.taken_back(0, (), now=1) == []
+    answered, kill, cancelled = dispatcher.answered(0, 0, now=2)
+    assert (answered.outcome.fate, kill) == (Fate.ANSWERED, Kill(0))
+    assert (cancelled.outcome.job_id, cancelled.outcome.fate) == (1, Fate.CANCELLED)
+
+
+class Worker:
+    """A worker process as the system sees it: what it has been sent, its tokens, and what it has answered."""
+
+    def __init__(self):
+        self.frames, self.tokens, self.answers = [], [], []
+        self.held = self.current = None
+
+    def go_on(self):
+        """Read frames until there is a job to begin."""
+        while self.current is None and self.frames:
+            job, ahead = self.frames.pop(0)
+            if ahead:
+                if self.held is None and self.tokens:
+                    self.held = self.tokens.pop(0)
+                if self.held != job.id:
+                    continue
+                self.held = None
+            self.current = job.id
+            return job.id
+        return None
+
+
 class DispatcherMachine(RuleBasedStateMachine):
-    """Any order of events: each job gets one outcome, and a worker has one job at a time."""
+    """Any order of events, heard late: each job gets one outcome, and no two workers begin it."""
 
     def __init__(self):
         super().__init__()
         self.slots = 3
         self.dispatcher = Dispatcher(self.slots, patience=1000)
         self.now = 0.0
-        self.jobs = {}
-        self.outcomes = {}
-        self.starting, self.idle, self.busy, self.gone = set(), set(), {}, set()
+        self.jobs, self.outcomes, self.begun = {}, {}, []
+        self.starting, self.ready_ones, self.gone = set(), {}, set()
         self.apply(self.dispatcher.begin(2))
 
     def apply(self, actions):
-        for action in actions:
-            match action:
+        todo, unheard = list(actions), []
+        while todo:
+            match todo.pop(0):
                 case Start(worker):
-                    assert worker not in self.starting | self.idle | set(self.busy) | self.gone
+                    assert worker not in self.starting | set(self.ready_ones) | self.gone
                     self.starting.add(worker)
                 case Send(worker, job):
-                    assert worker in self.idle
-                    assert job.id not in self.busy.values()
                     assert job.id not in self.outcomes
-                    self.idle.remove(worker)
-                    self.busy[worker] = job.id
+                    self.ready_ones[worker].frames.append((job, False))
+                case SendAhead(worker, job):
+                    assert job.id not in self.outcomes
+                    self.ready_ones[worker].tokens.append(job.id)
+                    self.ready_ones[worker].frames.append((job, True))
+                case TakeBack(worker):
+                    taken = self.take_tokens(worker)
+                    todo += self.dispatcher.taken_back(worker, taken, self.now)
                 case Kill(worker):
-                    self.busy.pop(worker)
+                    unheard += self.ready_ones.pop(worker).answers
                     self.gone.add(worker)
                 case Report(outcome):
                     assert outcome.job_id not in self.outcomes
                     self.outcomes[outcome.job_id] = outcome.fate
+        # Only an answer that nobody wants may be lost.
+        assert {self.outcomes[job] for job in unheard} <= {Fate.CANCELLED}
 
-    @rule(timeout=st.none() | st.floats(0.1, 5))
-    def submit(self, timeout):
-        job = Job(len(self.jobs), b"", timeout=timeout)
+    def take_tokens(self, worker):
+        """Take back what a worker has not begun."""
+        taken, self.ready_ones[worker].tokens = set(self.ready_ones[worker].tokens), []
+        return taken
+
+    def hear(self, worker):
+        """Read all that a worker has answered."""
+        answers, self.ready_ones[worker].answers = self.ready_ones[worker].answers, []
+        for job in answers:
+            if worker in self.ready_ones:
+                self.apply(self.dispatcher.answered(worker, job, self.now))
+
+    @rule(timeout=st.none() | st.floats(0.1, 5), size=st.sampled_from([0, 0, 0, 70_000]))
+    def submit(self, timeout, size):
+        job = Job(len(self.jobs), bytes(size), timeout=timeout)
         self.jobs[job.id] = job
         self.apply(self.dispatcher.submitted(job, self.now))
 
@@ -144,26 +284,45 @@ class DispatcherMachine(RuleBasedStateMachine):
     def ready(self, data):
         worker = data.draw(st.sampled_from(sorted(self.starting)))
         self.starting.remove(worker)
-        self.idle.add(worker)
+        self.ready_ones[worker] = Worker()
         self.apply(self.dispatcher.ready(worker, worker, self.now))
 
-    @precondition(lambda self: self.busy)
-    @rule(data=st.data(), fate=st.sampled_from([Fate.ANSWERED, Fate.RAISED]))
-    def answer(self, data, fate):
-        worker = data.draw(st.sampled_from(sorted(self.busy)))
-        job = self.busy.pop(worker)
-        self.idle.add(worker)
-        self.apply(self.dispatcher.answered(worker, job, self.now, fate=fate))
+    @precondition(lambda self: self.ready_ones)
+    @rule(data=st.data(), answers=st.booleans())
+    def work(self, data, answers):
+        """A worker answers, and it, or one that has answered before, goes on."""
+        worker = self.ready_ones[data.draw(st.sampled_from(sorted(self.ready_ones)))]
+        if answers and worker.current is not None:
+            worker.answers.append(worker.current)
+            worker.current = None
+        elif (began := worker.go_on()) is not None:
+            assert began not in self.begun, "a job is begun twice"
+            self.begun.append(began)
 
-    @precondition(lambda self: self.starting or self.idle or self.busy)
+    @precondition(lambda self: self.ready_ones)
+    @rule(data=st.data())
+    def listen(self, data):
+        self.hear(data.draw(st.sampled_from(sorted(self.ready_ones))))
+
+    @rule(data=st.data())
+    def cancel(self, data):
+        job = data.draw(st.integers(0, len(self.jobs)))
+        self.apply(self.dispatcher.cancelled(job, self.now))
+
+    @precondition(lambda self: self.starting or self.ready_ones)
     @rule(data=st.data())
     def die(self, data):
-        worker = data.draw(st.sampled_from(sorted({*self.starting, *self.idle, *self.busy})))
+        worker = data.draw(st.sampled_from(sorted({*self.starting, *self.ready_ones})))
+        unbegun = set()
+        if worker in self.ready_ones:
+            self.hear(worker)
+            if worker not in self.ready_ones:
+                return
+            unbegun = self.take_tokens(worker)
+            del self.ready_ones[worker]
         self.starting.discard(worker)
-        self.idle.discard(worker)
-        self.busy.pop(worker, None)
         self.gone.add(worker)
-        self.apply(self.dispatcher.ended(worker, "died", self.now))
+        self.apply(self.dispatcher.ended(worker, "died", self.now, unbegun=unbegun))
 
     @precondition(lambda self: self.gone)
     @rule(data=st.data())
@@ -172,25 +331,62 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert self.dispatcher.ended(worker, "died", self.now) == []
         assert self.dispatcher.ready(worker, worker, self.now) == []
         assert self.dispatcher.answered(worker, 0, self.now) == []
+        assert self.dispatcher.taken_back(worker, {0}, self.now) == []
 
     @rule(seconds=st.floats(0, 3))
     def wait(self, seconds):
+        """Time passes; what is there is read before anybody is blamed for it."""
         self.now += seconds
+        for worker in list(self.ready_ones):
+            if worker in self.ready_ones:
+                self.hear(worker)
         self.apply(self.dispatcher.expired(self.now))
 
     @invariant()
     def jobs_are_accounted_for(self):
-        waiting = len(self.jobs) - len(self.outcomes)
-        assert self.dispatcher.pending == waiting
-        assert set(self.busy.values()).isdisjoint(self.outcomes)
+        assert self.dispatcher.pending == len(self.jobs) - len(self.outcomes)
+
+    @invariant()
+    def what_is_done_is_answered(self):
+        """An answer is never thrown away, whatever becomes of its worker."""
+        given = {job for worker in self.ready_ones.values() for job in worker.answers}
+        assert given.isdisjoint(self.outcomes)
 
     @invariant()
     def no_worker_is_idle_while_a_job_waits(self):
-        workers = len(self.starting) + len(self.idle) + len(self.busy)
+        workers = len(self.starting) + len(self.ready_ones)
         assert workers <= self.slots
-        queued = len(self.jobs) - len(self.outcomes) - len(self.busy)
-        assert not (queued and self.idle)
-        assert not queued or workers == self.slots or len(self.starting) >= queued
+        # Jobs that no worker has, or could begin: these wait.
+        held = [job.id for w in self.ready_ones.values() for job, ahead in w.frames if not ahead]
+        held += [w.current for w in self.ready_ones.values() if w.current is not None]
+        held += [
+            job
+            for w in self.ready_ones.values()
+            for job in [*w.answers, *w.tokens, w.held]
+            if job is not None
+        ]
+        waiting = set(self.jobs) - set(self.outcomes) - set(held)
+        idle = [w for w in self.ready_ones.values() if w.current is None and not w.frames and not w.answers]
+        assert not (waiting and idle)
+        assert not waiting or workers == self.slots or len(self.starting) >= len(waiting)
+        behind = [w for w in self.ready_ones.values() if w.tokens and w.current is not None]
+        assert not (behind and idle)
+
+    def teardown(self):
+        """Let all of them finish: nothing is left without an outcome."""
+        for _ in range(20 * (len(self.jobs) + 1)):
+            for worker in list(self.starting):
+                self.starting.remove(worker)
+                self.ready_ones[worker] = Worker()
+                self.apply(self.dispatcher.ready(worker, worker, self.now))
+            for number, worker in list(self.ready_ones.items()):
+                if worker.current is not None:
+                    worker.answers.append(worker.current)
+                    worker.current = None
+                worker.go_on()
+                if number in self.ready_ones:
+                    self.hear(number)
+        assert set(self.outcomes) == set(self.jobs)
 
 
 TestDispatcher = DispatcherMachine.TestCase
