@@ -170,10 +170,13 @@ class _Crew:
         except OSError:
             gone = True
         try:
-            while (frame := process.channel.receive()) is not None:
+            # What it hears may lead to its end.
+            while number in self._processes and (frame := process.channel.receive()) is not None:
                 self._hear(number, process, frame)
         except EOFError:
             gone = True
+        if number not in self._processes:
+            return
         if gone:
             death = process.autopsy()
             unbegun = process.tokens.take_back()
@@ -188,7 +191,7 @@ class _Crew:
                     killed=death.killed,
                 )
             )
-        elif number in self._processes:
+        else:
             if process.channel.receiving:
                 self._dispatcher.answering(number, time.monotonic())
             self._watch(number)

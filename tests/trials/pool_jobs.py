@@ -50,6 +50,11 @@ def misbehave(context):
             case "linger":  # work until the file is there
                 while not Path(rest).exists():
                     time.sleep(0.005)
+            case "note":  # leave a line for each time that this is begun
+                with Path(rest).open("a") as file:
+                    file.write("begun\n")
+            case "sleep":
+                time.sleep(float(rest))
             case "spawn":  # leave a process behind, with all that this one has open
                 pid = os.fork()
                 if not pid:

@@ -1,0 +1,146 @@
+"""Jobs that a busy worker has already: they are begun once, by one worker, and nobody pays for another's."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from rebind.runtime.pools import Briefing, Fate, Job, LocalPool
+
+
+@pytest.fixture
+def pool(request):
+    """A pool with as many workers as asked for, all of them ready."""
+    workers = getattr(request, "param", 1)
+    with LocalPool(workers=workers) as pool:
+        pool.start(Briefing("pool_jobs:misbehave"), expected=workers)
+        for number in range(workers):
+            pool.submit(Job(-1 - number, b"sleep 3" if workers > 1 else b"pid"))
+        while pool.next_outcome() is not None:
+            pass
+        yield pool
+
+
+def submit(pool, *payloads, **job):
+    for number, payload in enumerate(payloads):
+        pool.submit(Job(number, payload.encode(), **job))
+
+
+def rest_of(pool):
+    found = {}
+    while (outcome := pool.next_outcome()) is not None:
+        assert outcome.job_id not in found
+        found[outcome.job_id] = outcome
+    return found
+
+
+def wait_for(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "it does not happen"
+        time.sleep(0.005)
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_a_worker_goes_on_while_nobody_listens(pool, tmp_path):
+    """The next job needs no parent that is awake: two processes that wake each other up take their time."""
+    submit(pool, f"linger {tmp_path / 'a'}", f"note {tmp_path / 'b'}", f"note {tmp_path / 'c'}")
+    (tmp_path / "a").touch()
+    wait_for((tmp_path / "b").exists)
+    time.sleep(0.2)
+    assert not (tmp_path / "c").exists(), "one job ahead, and no more"
+    assert {outcome.fate for outcome in rest_of(pool).values()} == {Fate.ANSWERED}
+    assert [(tmp_path / name).read_text() for name in "bc"] == ["begun\n", "begun\n"]
+
+
+@pytest.mark.parametrize("pool", [2], indirect=True)
+def test_a_job_does_not_wait_behind_another_one_while_a_worker_is_idle(pool, tmp_path):
+    """It is taken back and begun by the idle worker, and by that one alone."""
+    submit(pool, f"linger {tmp_path / 'a'}", f"linger {tmp_path / 'b'}", f"note {tmp_path / 'c'}")
+    (tmp_path / "b").touch()
+    second, third = pool.next_outcome(), pool.next_outcome()
+    assert (second.job_id, third.job_id) == (1, 2)
+    assert third.process_id == second.process_id
+    (tmp_path / "a").touch()
+    first = pool.next_outcome()
+    assert (first.job_id, first.fate) == (0, Fate.ANSWERED)
+    # The first worker has passed over the job that was taken from it.
+    submit(pool, "pid", "pid", "pid", "pid")
+    assert {outcome.fate for outcome in rest_of(pool).values()} == {Fate.ANSWERED}
+    assert (tmp_path / "c").read_text() == "begun\n"
+
+
+@pytest.mark.parametrize(
+    ("ending", "fate"), [("kill", Fate.DIED), ("hang", Fate.TIMED_OUT), ("exit", Fate.DIED)]
+)
+def test_a_job_ahead_survives_its_worker(pool, tmp_path, ending, fate):
+    """It is begun once, by the worker that comes next."""
+    submit(pool, ending, f"note {tmp_path / 'b'}", timeout=2.0)
+    found = rest_of(pool)
+    assert [found[number].fate for number in range(2)] == [fate, Fate.ANSWERED]
+    assert found[0].process_id != found[1].process_id
+    assert (tmp_path / "b").read_text() == "begun\n"
+
+
+def test_a_job_ahead_is_cancelled_before_it_begins(pool, tmp_path):
+    """Its worker is not killed for it."""
+    submit(pool, f"linger {tmp_path / 'a'}", f"note {tmp_path / 'b'}")
+    workers = pool.process_ids
+    pool.cancel(1)
+    (tmp_path / "a").touch()
+    assert {n: o.fate for n, o in rest_of(pool).items()} == {0: Fate.ANSWERED, 1: Fate.CANCELLED}
+    assert pool.process_ids == workers
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_job_that_has_begun_unheard_is_cancelled_without_the_one_before(pool, tmp_path):
+    """The answer of the one before is there, and is not thrown away with the worker."""
+    submit(pool, f"linger {tmp_path / 'a'}", f"hog {tmp_path / 'b'}")
+    (tmp_path / "a").touch()
+    wait_for(lambda: (tmp_path / "b").exists() and (tmp_path / "b").read_text())
+    pid = int((tmp_path / "b").read_text())
+    pool.cancel(1)
+    assert {n: o.fate for n, o in rest_of(pool).items()} == {0: Fate.ANSWERED, 1: Fate.CANCELLED}
+    wait_for(lambda: not is_alive(pid))
+
+
+def test_the_time_of_a_job_ahead_begins_with_it(pool):
+    """However long the one before takes."""
+    pool.submit(Job(0, b"sleep 1.5"))
+    pool.submit(Job(1, b"sleep 0.6", timeout=1.0))
+    pool.submit(Job(2, b"hang", timeout=1.0))
+    found = rest_of(pool)
+    assert [found[number].fate for number in range(3)] == [Fate.ANSWERED, Fate.ANSWERED, Fate.TIMED_OUT]
+
+
+def test_a_run_that_stops_leaves_no_job_ahead(pool, tmp_path):
+    """The worker of a stopped run is killed before it begins the next job."""
+    submit(pool, f"linger {tmp_path / 'a'}", f"note {tmp_path / 'b'}")
+    pool.stop()
+    (tmp_path / "a").touch()
+    pool.start(Briefing("pool_jobs:misbehave"))
+    submit(pool, "pid")
+    assert [outcome.fate for outcome in rest_of(pool).values()] == [Fate.ANSWERED]
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("pool", [2], indirect=True)
+def test_each_of_many_short_jobs_is_begun_once(pool, tmp_path):
+    """Also where workers take turns with each other's jobs all the time."""
+    notes = [tmp_path / str(number) for number in range(600)]
+    for number, note in enumerate(notes):
+        pool.submit(Job(number, f"note {note}".encode()))
+    found = rest_of(pool)
+    assert sorted(found) == list(range(600))
+    assert {outcome.fate for outcome in found.values()} == {Fate.ANSWERED}
+    assert len({outcome.process_id for outcome in found.values()}) == 2
+    assert {note.read_text() for note in notes} == {"begun\n"}
