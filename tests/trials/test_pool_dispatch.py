@@ -178,6 +178,15 @@ def test_a_worker_over_its_time_is_killed_only_if_it_has_not_gone_on():
     assert (outcome.fate, dispatcher.deadline) == (Fate.ANSWERED, 10.1)
 
 
+def test_a_worker_over_its_time_gets_no_job_ahead():
+    """Or others' answers could put its end off for ever."""
+    dispatcher = busy_with_one_ahead(timeout=5)
+    assert dispatcher.expired(now=5) == [TakeBack(0)]
+    assert dispatcher.taken_back(0, {1}, now=5) == []
+    assert dispatcher.submitted(Job(2, b""), now=5) == []
+    assert dispatcher.expired(now=5)[0] == Kill(0)
+
+
 def test_a_job_that_was_not_begun_survives_its_worker():
     """It goes to the next worker as if it had never been sent."""
     dispatcher = busy_with_one_ahead()
