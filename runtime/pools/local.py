@@ -26,7 +26,8 @@ _GLANCE = 0.1  # seconds between looks at the workers, where the system gives no
 class LocalPool(Pool):
     """Worker processes that share nothing, not even a queue.
 
-    A worker that dies costs its own job only, and is replaced when there is work for it. Workers
+    A worker that dies costs its own job only, and is replaced when there is work for it. A busy worker has
+    its next job already, if that is small, so that it need not wait for this process between two. Workers
     start when a run starts, and end with it, or with the `with` block of the pool. They also end
     when this process ends, however it ends.
 
@@ -54,7 +55,7 @@ class LocalPool(Pool):
         self._opened().cancel(job_id)
 
     def next_outcome(self, wait: float | None = None) -> Outcome | None:
-        """Wait for any job to end. Nothing moves while nobody waits."""
+        """Wait for any job to end. While nobody waits, a worker begins the job that it has ahead, no more."""
         return self._opened().next_outcome(wait)
 
     @property
