@@ -18,6 +18,15 @@ def trial_name() -> str:
     return _NAME.get()
 
 
+def _last_resort() -> logging.Handler:
+    handler = logging._StderrHandler(logging.WARNING)  # type: ignore[attr-defined]  # what `lastResort` is
+    handler.setFormatter(logging.Formatter("[%(trial)s] %(name)s: %(message)s"))
+    return handler  # type: ignore[no-any-return]
+
+
+_LAST_RESORT = _last_resort()
+
+
 @contextmanager
 def trial_named(name: str) -> Iterator[None]:
     """Name the trial in the block.
@@ -35,16 +44,10 @@ def trial_named(name: str) -> Iterator[None]:
         return record
 
     logging.setLogRecordFactory(named)
-    logging.lastResort = _last_resort()
+    logging.lastResort = _LAST_RESORT
     try:
         yield
     finally:
         logging.lastResort = plain
         logging.setLogRecordFactory(factory)
         _NAME.reset(token)
-
-
-def _last_resort() -> logging.Handler:
-    handler = logging._StderrHandler(logging.WARNING)  # type: ignore[attr-defined]  # what `lastResort` is
-    handler.setFormatter(logging.Formatter("[%(trial)s] %(name)s: %(message)s"))
-    return handler  # type: ignore[no-any-return]
