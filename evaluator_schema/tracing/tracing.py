@@ -9,7 +9,8 @@ from types import CodeType, FrameType
 from typing import Any, ParamSpec, TypeVar, cast
 from weakref import WeakValueDictionary
 
-from torch.optim import Optimizer
+from torch import optim
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from ..changed_arguments import changed_by
@@ -47,6 +48,9 @@ def trace(target: Callable[P, T]) -> Callable[P, T]:
         >>> construction_of(optimizer).kwargs
         {'lr': 0.1}
     """
+    wrapper = _wrappers.get(id(target))
+    if wrapper is not None:
+        return cast("Callable[P, T]", wrapper)
     if isinstance(target, _Traced) or _records_itself(target):
         return target
     if not callable(target):
@@ -56,9 +60,9 @@ def trace(target: Callable[P, T]) -> Callable[P, T]:
         )
     if isinstance(target, type) and _is_being_defined(target, sys._getframe(1)):
         return cast("Callable[P, T]", _make_recording(target))
-    wrapper = _wrappers.get(id(target))
-    if wrapper is None:
-        wrapper = _wrappers[id(target)] = _Traced(target)
+    wrapper = _wrappers[id(target)] = _Traced(target)
+    if isinstance(target, type) and any(vars(m).get(target.__name__) is target for m in _TORCH):
+        _lasting.append(wrapper)
     return cast("Callable[P, T]", wrapper)
 
 
@@ -135,6 +139,10 @@ class _Traced:
 
 # By the identity of the target, which lives as long as its wrapper does.
 _wrappers: WeakValueDictionary[int, _Traced] = WeakValueDictionary()
+# Those of torch's own optimizers and schedulers, which live as long as the process: `trace(SGD)(...)`, again
+# and again, makes one.
+_lasting: list[_Traced] = []
+_TORCH = (optim, lr_scheduler)
 
 
 def _make_recording(cls: Any) -> Any:
