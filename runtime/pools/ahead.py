@@ -19,7 +19,8 @@ class Tokens:
     """The pool's end: gives out tokens, and takes back those that the worker has not taken."""
 
     def __init__(self) -> None:
-        self.reader, self._writer = os.pipe()
+        reader, self._writer = os.pipe()
+        self.reader: int = reader
         os.set_blocking(self.reader, False)
 
     def give(self, job_id: int) -> None:
