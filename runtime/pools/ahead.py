@@ -46,18 +46,14 @@ class Claims:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._held: list[int] = []
 
     def may_begin(self, job_id: int) -> bool:
         """Whether this job is the worker's; the pool does not take it back any more.
 
-        Tokens come in the order of their jobs. Where another one comes, this job has been taken back.
+        Asked once per job, in the order in which they came. Where there is no token, the job has been taken
+        back; the next token is given when the worker is known to have asked.
         """
-        self._held = self._held or _read(self._descriptor, 1)
-        if self._held != [job_id]:
-            return False
-        self._held = []
-        return True
+        return _read(self._descriptor, 1) == [job_id]
 
 
 def _read(descriptor: int, most: int) -> list[int]:

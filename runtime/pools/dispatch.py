@@ -9,6 +9,9 @@ gone is told from one about its successor. A worker's life::
 
 A busy worker may have one job ahead, which it begins by itself once it has answered; see `ahead`. Until its
 answer is heard here, only `TakeBack` finds out whether it has. So no worker is killed before that.
+
+A worker passes over a job that was taken back when it comes to read it. Until then it gets no other job
+ahead, whose token it could take for that one's: not before it has answered a job that was sent later.
 """
 
 from __future__ import annotations
@@ -105,6 +108,7 @@ class _Worker:
     answering: bool = False
     ahead: Job | None = None
     has_begun_ahead: bool = False
+    taken_back_during: Job | None = None  # what it had last when a job was taken back from it
 
     def take(self, job: Job, now: float) -> None:
         """Have this job from now on."""
@@ -172,6 +176,7 @@ class Dispatcher:
         if worker is None or worker.state is not _State.STARTING:
             return []
         worker.state = _State.IDLE
+        worker.taken_back_during = None
         worker.process_id = process_id
         self._failed_starts = 0
         return self._assign(now)
@@ -206,6 +211,8 @@ class Dispatcher:
             return []
         report = _report(worker, worker.job, fate, now, answer=answer, detail=detail, trace=trace)
         self._unwanted.discard(job_id)
+        if worker.job is not worker.taken_back_during:
+            worker.taken_back_during = None
         following, worker.ahead, worker.has_begun_ahead = worker.ahead, None, False
         if following is None:
             worker.state, worker.job, worker.deadline, worker.answering = _State.IDLE, None, None, False
@@ -221,6 +228,8 @@ class Dispatcher:
         if worker is None or worker.job is None:
             return []
         actions: list[Action] = []
+        if jobs:
+            worker.taken_back_during = worker.job
         if worker.ahead is not None and worker.ahead.id in jobs:
             actions += self._requeue(worker.ahead)
             worker.ahead = None
@@ -330,7 +339,7 @@ class Dispatcher:
             overdue = worker.deadline is not None and worker.deadline <= now
             if not self._queue or len(self._queue[0].payload) > _LONGEST_AHEAD:
                 break
-            if worker.ahead is None and not overdue:
+            if worker.ahead is None and worker.taken_back_during is None and not overdue:
                 worker.ahead = self._queue.popleft()
                 actions.append(SendAhead(number, worker.ahead))
         return actions

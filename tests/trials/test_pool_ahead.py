@@ -74,9 +74,28 @@ def test_a_job_does_not_wait_behind_another_one_while_a_worker_is_idle(pool, tmp
     first = pool.next_outcome()
     assert (first.job_id, first.fate) == (0, Fate.ANSWERED)
     # The first worker has passed over the job that was taken from it.
-    submit(pool, "pid", "pid", "pid", "pid")
+    for number in range(3, 8):
+        pool.submit(Job(number, b"pid"))
     assert {outcome.fate for outcome in rest_of(pool).values()} == {Fate.ANSWERED}
     assert (tmp_path / "c").read_text() == "begun\n"
+
+
+@pytest.mark.parametrize("pool", [2], indirect=True)
+def test_a_job_that_was_taken_back_takes_no_other_one_s_place(pool, tmp_path):
+    """Its worker has yet to pass over it, while both workers are busy and more jobs come in."""
+    submit(pool, f"linger {tmp_path / 'a'}", f"linger {tmp_path / 'b'}", f"linger {tmp_path / 'c'}")
+    (tmp_path / "b").touch()
+    assert pool.next_outcome().job_id == 1
+    assert pool.next_outcome(0.2) is None  # job 2 is with the second worker now, and its frame with the first
+    for number in range(3, 7):
+        pool.submit(Job(number, f"note {tmp_path / str(number)}".encode()))
+    (tmp_path / "a").touch()
+    found = [pool.next_outcome() for _ in range(5)]
+    (tmp_path / "c").touch()
+    found.append(pool.next_outcome())
+    assert sorted(outcome.job_id for outcome in found) == [0, 2, 3, 4, 5, 6]
+    assert {outcome.fate for outcome in found} == {Fate.ANSWERED}
+    assert {(tmp_path / str(number)).read_text() for number in range(3, 7)} == {"begun\n"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rebind.runtime.pools.ahead import Claims, Tokens
 from rebind.runtime.pools.dispatch import (
     Brief,
     Dispatcher,
@@ -161,6 +162,22 @@ def test_no_worker_is_idle_while_a_job_waits_behind_another_one():
         assert dispatcher.pending == (0 if begun else 2)
 
 
+def test_nothing_is_sent_ahead_to_a_worker_that_has_yet_to_pass_over_a_job():
+    """It could take one token for the other: not before it has answered a job that was sent later."""
+    dispatcher = busy_with_one_ahead()
+    dispatcher.answered(0, 0, now=1)
+    dispatcher.submitted(Job(2, b""), now=1)
+    assert dispatcher.cancelled(2, now=2) == [TakeBack(0)]
+    # The answer to job 0 has been heard, but the worker has not looked for its next job yet.
+    cancelled, again = dispatcher.taken_back(0, {1, 2}, now=2)
+    assert (cancelled.outcome.fate, again.job.id) == (Fate.CANCELLED, 1)
+    assert dispatcher.submitted(Job(3, b""), now=3) == []
+    assert dispatcher.answered(0, 1, now=4)[1:] == [Send(0, Job(3, b""))]
+    assert dispatcher.submitted(Job(4, b""), now=5) == []
+    assert dispatcher.answered(0, 3, now=6)[1:] == [Send(0, Job(4, b""))]
+    assert dispatcher.submitted(Job(5, b""), now=7) == [SendAhead(0, Job(5, b""))]
+
+
 def test_a_worker_over_its_time_is_killed_only_if_it_has_not_gone_on():
     """The next job must not pay for the one before; whatever has gone on has answered in time."""
     dispatcher = busy_with_one_ahead(timeout=5)
@@ -211,24 +228,33 @@ def test_a_job_ahead_is_cancelled_wherever_it_is():
 
 
 class Worker:
-    """A worker process as the system sees it: what it has been sent, its tokens, and what it has answered."""
+    """A worker process as the system sees it: what it has been sent, and what it has answered."""
 
     def __init__(self):
-        self.frames, self.tokens, self.answers = [], [], []
-        self.held = self.current = None
+        self.frames, self.answers, self.current = [], [], None
+        self.tokens = Tokens()
+        self.claims = Claims(self.tokens.reader)
+        self.ahead = set()  # jobs whose tokens have been given, and neither used nor taken back
+
+    def give(self, job):
+        self.tokens.give(job.id)
+        self.ahead.add(job.id)
+        self.frames.append((job, True))
+
+    def take_back(self):
+        taken = self.tokens.take_back()
+        assert taken <= self.ahead
+        self.ahead -= taken
+        return taken
 
     def go_on(self):
         """Read frames until there is a job to begin."""
         while self.current is None and self.frames:
             job, ahead = self.frames.pop(0)
-            if ahead:
-                if self.held is None and self.tokens:
-                    self.held = self.tokens.pop(0)
-                if self.held != job.id:
-                    continue
-                self.held = None
-            self.current = job.id
-            return job.id
+            if not ahead or self.claims.may_begin(job.id):
+                self.ahead.discard(job.id)
+                self.current = job.id
+                return job.id
         return None
 
 
@@ -256,24 +282,24 @@ class DispatcherMachine(RuleBasedStateMachine):
                     self.ready_ones[worker].frames.append((job, False))
                 case SendAhead(worker, job):
                     assert job.id not in self.outcomes
-                    self.ready_ones[worker].tokens.append(job.id)
-                    self.ready_ones[worker].frames.append((job, True))
+                    self.ready_ones[worker].give(job)
                 case TakeBack(worker):
-                    taken = self.take_tokens(worker)
+                    taken = self.ready_ones[worker].take_back()
                     todo += self.dispatcher.taken_back(worker, taken, self.now)
                 case Kill(worker):
-                    unheard += self.ready_ones.pop(worker).answers
-                    self.gone.add(worker)
+                    unheard += self.bury(worker).answers
                 case Report(outcome):
                     assert outcome.job_id not in self.outcomes
                     self.outcomes[outcome.job_id] = outcome.fate
         # Only an answer that nobody wants may be lost.
         assert {self.outcomes[job] for job in unheard} <= {Fate.CANCELLED}
 
-    def take_tokens(self, worker):
-        """Take back what a worker has not begun."""
-        taken, self.ready_ones[worker].tokens = set(self.ready_ones[worker].tokens), []
-        return taken
+    def bury(self, worker):
+        """Take a worker away that is no more."""
+        self.gone.add(worker)
+        body = self.ready_ones.pop(worker)
+        body.tokens.close()
+        return body
 
     def hear(self, worker):
         """Read all that a worker has answered."""
@@ -327,8 +353,8 @@ class DispatcherMachine(RuleBasedStateMachine):
             self.hear(worker)
             if worker not in self.ready_ones:
                 return
-            unbegun = self.take_tokens(worker)
-            del self.ready_ones[worker]
+            unbegun = self.ready_ones[worker].take_back()
+            self.bury(worker)
         self.starting.discard(worker)
         self.gone.add(worker)
         self.apply(self.dispatcher.ended(worker, "died", self.now, unbegun=unbegun))
@@ -349,7 +375,9 @@ class DispatcherMachine(RuleBasedStateMachine):
         for worker in list(self.ready_ones):
             if worker in self.ready_ones:
                 self.hear(worker)
-        self.apply(self.dispatcher.expired(self.now))
+        for _ in range(2):  # what is ahead is taken back first
+            self.apply(self.dispatcher.expired(self.now))
+        assert self.dispatcher.deadline is None or self.dispatcher.deadline > self.now, "nobody ends it"
 
     @invariant()
     def jobs_are_accounted_for(self):
@@ -368,17 +396,12 @@ class DispatcherMachine(RuleBasedStateMachine):
         # Jobs that no worker has, or could begin: these wait.
         held = [job.id for w in self.ready_ones.values() for job, ahead in w.frames if not ahead]
         held += [w.current for w in self.ready_ones.values() if w.current is not None]
-        held += [
-            job
-            for w in self.ready_ones.values()
-            for job in [*w.answers, *w.tokens, w.held]
-            if job is not None
-        ]
+        held += [job for w in self.ready_ones.values() for job in [*w.answers, *w.ahead]]
         waiting = set(self.jobs) - set(self.outcomes) - set(held)
         idle = [w for w in self.ready_ones.values() if w.current is None and not w.frames and not w.answers]
         assert not (waiting and idle)
         assert not waiting or workers == self.slots or len(self.starting) >= len(waiting)
-        behind = [w for w in self.ready_ones.values() if w.tokens and w.current is not None]
+        behind = [w for w in self.ready_ones.values() if w.ahead and w.current is not None]
         assert not (behind and idle)
 
     def teardown(self):
@@ -395,6 +418,8 @@ class DispatcherMachine(RuleBasedStateMachine):
                 worker.go_on()
                 if number in self.ready_ones:
                     self.hear(number)
+        for worker in list(self.ready_ones):
+            self.bury(worker)
         assert set(self.outcomes) == set(self.jobs)
 
 
