@@ -1,7 +1,8 @@
 """Starting a pool.
 
 Seconds until two fresh workers have each done a job with torch. Each start is made by an interpreter of its
-own, which has torch and the pool's library imported before the clock starts.
+own, which has torch and the pool's library imported before the clock starts. A start of Dask or Ray, or of a
+pool over them, is that of a whole cluster on this machine.
 """
 
 from __future__ import annotations
@@ -36,19 +37,26 @@ def job(n):
 def make(context):
     return lambda payload, files: str(job(0)).encode()
 """
-# What is imported, and what is timed; `begin()` starts the clock, `tell()` stops it.
-_SCRIPTS = {
-    "rebind LocalPool": (
-        "torch",
-        "from rebind.runtime.pools import Briefing, Job, LocalPool",
-        """
-        pool = LocalPool(2)
-        begin()
-        pool.start(Briefing('starting_job:make'), 2)
+_OURS = "from rebind.runtime.pools import Briefing, Job"
+_TWO_JOBS = """pool.start(Briefing('starting_job:make'), 2)
         for n in range(2): pool.submit(Job(n, b''))
         pool.next_outcome(), pool.next_outcome()
         tell()
-        pool.close()
+        pool.close()"""
+_DASK = "from distributed import Client, LocalCluster"
+_DASK_CLUSTER = """LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address='127.0.0.1:0', silence_logs=50
+        )"""
+_RAY_CLUSTER = "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)"
+# Of what package each is, what is imported, and what is timed; `begin()` starts the clock, `tell()` stops it.
+_SCRIPTS = {
+    "rebind LocalPool": (
+        "torch",
+        f"{_OURS}; from rebind import LocalPool",
+        f"""
+        pool = LocalPool(2)
+        begin()
+        {_TWO_JOBS}
         """,
     ),
     _BASELINE: (
@@ -82,26 +90,47 @@ _SCRIPTS = {
         tell()
         """,
     ),
+    "rebind DaskPool": (
+        "distributed",
+        f"{_DASK}; {_OURS}; from rebind import DaskPool",
+        f"""
+        begin()
+        cluster = {_DASK_CLUSTER}
+        client = Client(cluster)
+        pool = DaskPool(client)
+        {_TWO_JOBS}
+        client.close(), cluster.close()
+        """,
+    ),
     "Dask": (
         "distributed",
-        "from distributed import Client, LocalCluster",
-        """
+        _DASK,
+        f"""
         begin()
-        address = '127.0.0.1:0'
-        with LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=address, silence_logs=50
-        ) as cluster:
-            with Client(cluster) as client:
-                client.gather(client.map(job, range(2), pure=False))
-                tell()
+        cluster = {_DASK_CLUSTER}
+        client = Client(cluster)
+        client.gather(client.map(job, range(2), pure=False))
+        tell()
+        client.close(), cluster.close()
+        """,
+    ),
+    "rebind RayPool": (
+        "ray",
+        f"import ray; {_OURS}; from rebind import RayPool",
+        f"""
+        begin()
+        {_RAY_CLUSTER}
+        pool = RayPool(2)
+        {_TWO_JOBS}
+        ray.shutdown()
         """,
     ),
     "Ray": (
         "ray",
         "import ray",
-        """
+        f"""
         begin()
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, configure_logging=False)
+        {_RAY_CLUSTER}
         ray.get([ray.remote(job).remote(n) for n in range(2)])
         tell()
         ray.shutdown()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,7 +36,25 @@ def _get_cudnn(name: str) -> Callable[[], bool]:
     return lambda: bool(getattr(torch.backends.cudnn, name))
 
 
+def _get_matmul_precision() -> str | None:
+    # Of old and new settings that do not say the same, torch tells no old one.
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _set_matmul_precision(value: str | None) -> None:
+    if value is not None:
+        torch.set_float32_matmul_precision(value)
+
+
+def _fp32_precision(backend: Any) -> tuple[Callable[[], str], Callable[[str], None]]:
+    return lambda: str(backend.fp32_precision), lambda value: setattr(backend, "fp32_precision", value)
+
+
 # Process-wide settings of torch that change results: how to read and how to set each of them.
+# Some set others, too, which come later: the old precision that of matmul, a general one what inherits it.
 _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     "default_dtype": (
         lambda: str(torch.get_default_dtype()).removeprefix("torch."),
@@ -43,10 +62,15 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     ),
     "default_device": (lambda: str(torch.get_default_device()), _set_default_device),
     "deterministic_algorithms": (_deterministic, _set_deterministic),
-    "float32_matmul_precision": (
-        torch.get_float32_matmul_precision,
-        torch.set_float32_matmul_precision,
-    ),
+    "float32_matmul_precision": (_get_matmul_precision, _set_matmul_precision),
+    "fp32_precision": _fp32_precision(torch.backends),
+    **{
+        f"{name}.fp32_precision": _fp32_precision(attrgetter(name)(torch.backends))
+        for name in (
+            *("cudnn", "cudnn.conv", "cudnn.rnn", "cuda.matmul"),  # "cudnn" is that of all CUDA
+            *("mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn"),
+        )
+    },
     "cudnn_benchmark": (_get_cudnn("benchmark"), _set_cudnn("benchmark")),
     "cudnn_deterministic": (_get_cudnn("deterministic"), _set_cudnn("deterministic")),
 }
@@ -88,7 +112,9 @@ def _set_threads(threads: int) -> None:
 
 
 def _change(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    if current == wanted:
+        return
     for name, value in wanted.items():
-        if current[name] != value:
-            _, write = _SETTINGS[name]
+        read, write = _SETTINGS[name]
+        if read() != value:  # by now
             write(value)

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 import rebind
+from rebind.runtime.trials.conditions import current_settings
 
 
 class Net(nn.Module):
@@ -129,6 +130,7 @@ def conditions(binding):
         "dtype": str(torch.get_default_dtype()),
         "grad": torch.is_grad_enabled(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "settings": current_settings(),
     }
 
 
