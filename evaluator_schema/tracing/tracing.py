@@ -61,7 +61,7 @@ def trace(target: Callable[P, T]) -> Callable[P, T]:
     if isinstance(target, type) and _is_being_defined(target, sys._getframe(1)):
         return cast("Callable[P, T]", _make_recording(target))
     wrapper = _wrappers[id(target)] = _Traced(target)
-    if isinstance(target, type) and any(vars(m).get(target.__name__) is target for m in _TORCH):
+    if id(target) in _TORCHS_OWN:
         _lasting.append(wrapper)
     return cast("Callable[P, T]", wrapper)
 
@@ -139,10 +139,10 @@ class _Traced:
 
 # By the identity of the target, which lives as long as its wrapper does.
 _wrappers: WeakValueDictionary[int, _Traced] = WeakValueDictionary()
-# Those of torch's own optimizers and schedulers, which live as long as the process: `trace(SGD)(...)`, again
-# and again, makes one.
+# Torch's own optimizers and schedulers live as long as the process, and so do their wrappers, once made:
+# `trace(SGD)(...)`, again and again, makes one.
+_TORCHS_OWN = {id(value): value for module in (optim, lr_scheduler) for value in vars(module).values()}
 _lasting: list[_Traced] = []
-_TORCH = (optim, lr_scheduler)
 
 
 def _make_recording(cls: Any) -> Any:

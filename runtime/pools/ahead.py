@@ -12,7 +12,7 @@ import os
 import struct
 
 _TOKEN = struct.Struct("!q")
-_MOST = 64  # there are two at a time: of the job ahead, and of one that the worker is about to begin
+_MOST = 2  # at a time: of the job ahead, and of one that the worker is about to begin
 
 
 class Tokens:

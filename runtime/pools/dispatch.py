@@ -107,7 +107,7 @@ class _Worker:
     deadline: float | None = None
     answering: bool = False
     ahead: Job | None = None
-    has_begun_ahead: bool = False
+    has_begun_ahead: bool = False  # as far as is known
     taken_back_during: Job | None = None  # what it had last when a job was taken back from it
 
     def take(self, job: Job, now: float) -> None:
@@ -133,7 +133,7 @@ class Dispatcher:
         self._patience = patience * _FAILED
         self._workers: dict[int, _Worker] = {}
         self._queue: deque[Job] = deque()
-        self._unwanted: set[int] = set()  # jobs that are cancelled, of workers that cannot be killed yet
+        self._unwanted: set[int] = set()  # cancelled jobs, until it is known who has begun what
         self._next_worker = 0
         self._failed_starts = 0
         self.broken: str | None = None
@@ -353,12 +353,16 @@ class Dispatcher:
         return []
 
     def _reclaim(self) -> list[Action]:
-        """Ask for the jobs that wait behind others, as many as there are idle workers."""
+        """Ask for the jobs that wait behind others, as many as there are idle workers, or could be."""
         holding = [n for n, w in self._workers.items() if w.ahead is not None and not w.has_begun_ahead]
-        return [TakeBack(number) for number in holding[: len(self.idle)]] if holding else []
+        free = len(self.idle) + self._slots - len(self._workers)
+        return [TakeBack(number) for number in holding[:free]]
 
     def _end(self, number: int, fate: Fate, now: float, *, detail: str = "") -> list[Action]:
-        """Kill a worker for its job's sake, once it is known not to have gone on to the next job."""
+        """Kill a worker for its job's sake, once it is known not to have gone on to the next job.
+
+        Until then it asks, or waits for the answer. To be called again after that, if the reason still holds.
+        """
         worker = self._workers[number]
         if worker.ahead is not None:
             # Where it has gone on, its answer is about to be heard.

@@ -55,7 +55,7 @@ class LocalPool(Pool):
         self._opened().cancel(job_id)
 
     def next_outcome(self, wait: float | None = None) -> Outcome | None:
-        """Wait for any job to end. While nobody waits, a worker begins the job that it has ahead, no more."""
+        """Wait for any job to end. While nobody waits, each worker begins at most one more job."""
         return self._opened().next_outcome(wait)
 
     @property

@@ -18,15 +18,6 @@ def trial_name() -> str:
     return _NAME.get()
 
 
-def _last_resort() -> logging.Handler:
-    handler = logging._StderrHandler(logging.WARNING)  # type: ignore[attr-defined]  # what `lastResort` is
-    handler.setFormatter(logging.Formatter("[%(trial)s] %(name)s: %(message)s"))
-    return handler  # type: ignore[no-any-return]
-
-
-_LAST_RESORT = _last_resort()
-
-
 @contextmanager
 def trial_named(name: str) -> Iterator[None]:
     """Name the trial in the block.
@@ -44,10 +35,16 @@ def trial_named(name: str) -> Iterator[None]:
         return record
 
     logging.setLogRecordFactory(named)
-    logging.lastResort = _LAST_RESORT
+    logging.lastResort = _last_resort()  # a trial may change its own
     try:
         yield
     finally:
         logging.lastResort = plain
         logging.setLogRecordFactory(factory)
         _NAME.reset(token)
+
+
+def _last_resort() -> logging.Handler:
+    handler = logging._StderrHandler(logging.WARNING)  # type: ignore[attr-defined]  # what `lastResort` is
+    handler.setFormatter(logging.Formatter("[%(trial)s] %(name)s: %(message)s"))
+    return handler  # type: ignore[no-any-return]

@@ -158,6 +158,22 @@ def test_tracing_twice_gives_the_same():
     assert trace(make_sgd) is make_sgd
 
 
+def test_what_stands_in_for_torchs_own_class_is_let_go(monkeypatch):
+    """Only torch's own lives as long as the process."""
+
+    class Stand(SGD):
+        pass
+
+    Stand.__name__ = "SGD"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim, "SGD", Stand)
+        trace(torch.optim.SGD)(net().parameters(), lr=0.1)
+    watched = weakref.ref(Stand)
+    del Stand
+    gc.collect()
+    assert watched() is None
+
+
 def test_a_traced_target_travels():
     """With pickle for what can be imported, and cloudpickle for the rest."""
     for dump in (pickle.dumps, cloudpickle.dumps):

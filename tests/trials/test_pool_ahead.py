@@ -98,6 +98,19 @@ def test_a_job_that_was_taken_back_takes_no_other_one_s_place(pool, tmp_path):
     assert {(tmp_path / str(number)).read_text() for number in range(3, 7)} == {"begun\n"}
 
 
+@pytest.mark.parametrize("pool", [2], indirect=True)
+@pytest.mark.parametrize(("ending", "fate"), [("kill", Fate.DIED), ("hang", Fate.TIMED_OUT)])
+def test_a_job_ahead_of_one_worker_is_begun_for_another_that_is_gone(pool, tmp_path, ending, fate):
+    """However long the one before it takes."""
+    pool.submit(Job(0, f"linger {tmp_path / 'a'}".encode()))
+    pool.submit(Job(1, ending.encode(), timeout=1.0))
+    pool.submit(Job(2, b"pid"))
+    found = [pool.next_outcome(), pool.next_outcome()]
+    assert [(outcome.job_id, outcome.fate) for outcome in found] == [(1, fate), (2, Fate.ANSWERED)]
+    (tmp_path / "a").touch()
+    assert pool.next_outcome().job_id == 0
+
+
 @pytest.mark.parametrize(
     ("ending", "fate"), [("kill", Fate.DIED), ("hang", Fate.TIMED_OUT), ("exit", Fate.DIED)]
 )

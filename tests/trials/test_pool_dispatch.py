@@ -178,6 +178,20 @@ def test_nothing_is_sent_ahead_to_a_worker_that_has_yet_to_pass_over_a_job():
     assert dispatcher.submitted(Job(5, b""), now=7) == [SendAhead(0, Job(5, b""))]
 
 
+def test_a_job_does_not_wait_behind_another_one_while_a_slot_is_free():
+    """A worker that is gone is replaced for it."""
+    dispatcher = Dispatcher(slots=2)
+    dispatcher.begin(expected=2)
+    dispatcher.ready(0, 100, now=0)
+    dispatcher.ready(1, 101, now=0)
+    for number in range(2):
+        dispatcher.submitted(Job(number, b""), now=number)
+    assert dispatcher.submitted(Job(2, b""), now=2) == [SendAhead(0, Job(2, b""))]
+    assert dispatcher.ended(1, "died", now=3)[1:] == [TakeBack(0)]
+    assert dispatcher.taken_back(0, {2}, now=3) == [Start(2)]
+    assert dispatcher.ready(2, 102, now=5) == [Send(2, Job(2, b""))]
+
+
 def test_a_worker_over_its_time_is_killed_only_if_it_has_not_gone_on():
     """The next job must not pay for the one before; whatever has gone on has answered in time."""
     dispatcher = busy_with_one_ahead(timeout=5)
@@ -403,6 +417,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert not waiting or workers == self.slots or len(self.starting) >= len(waiting)
         behind = [w for w in self.ready_ones.values() if w.ahead and w.current is not None]
         assert not (behind and idle)
+        assert not behind or workers == self.slots
 
     def teardown(self):
         """Let all of them finish: nothing is left without an outcome."""

@@ -170,3 +170,14 @@ def test_records_that_a_trial_logs_carry_its_name(caplog):
     assert [record.trial for record in caplog.records] == ["narrow"]
     assert (logging.getLogRecordFactory(), logging.lastResort) == before
     assert TrialResult(name="x").error is None
+
+
+def test_a_trial_that_silences_logging_silences_itself_alone(capsys, monkeypatch):
+    """The handler for a process that sets up no logging is each trial's own."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    with trial_named("quiet"):
+        logging.lastResort.setLevel(logging.CRITICAL)
+        logging.getLogger("library").error("not this")
+    with trial_named("other"):
+        logging.getLogger("library").warning("careful")
+    assert capsys.readouterr().err == "[other] library: careful\n"
