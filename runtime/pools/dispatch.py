@@ -200,16 +200,18 @@ class Dispatcher:
         job_id: int,
         now: float,
         *,
+        at: float | None = None,
         fate: Fate = Fate.ANSWERED,
         answer: BytesLike = b"",
         detail: str = "",
         trace: str = "",
     ) -> list[Action]:
-        """A worker has ended its job by itself."""
+        """A worker has ended its job by itself: `at` that time, where it has not been heard at once."""
         worker = self._workers.get(number)
         if worker is None or worker.job is None or worker.job.id != job_id:
             return []
-        report = _report(worker, worker.job, fate, now, answer=answer, detail=detail, trace=trace)
+        at = now if at is None else at
+        report = _report(worker, worker.job, fate, at, answer=answer, detail=detail, trace=trace)
         self._unwanted.discard(job_id)
         if worker.job is not worker.taken_back_during:
             worker.taken_back_during = None
@@ -217,7 +219,7 @@ class Dispatcher:
         if following is None:
             worker.state, worker.job, worker.deadline, worker.answering = _State.IDLE, None, None, False
         else:
-            worker.take(following, now)
+            worker.take(following, at)
             if following.id in self._unwanted:
                 return [report, *self._end(number, Fate.CANCELLED, now)]
         return [report, *self._assign(now)]

@@ -205,10 +205,11 @@ class _Crew:
             case "broken" if header["id"] == self._run:
                 actions = self._dispatcher.failed(number, header["trace"])
             case "answer":
-                actions = self._dispatcher.answered(number, header["id"], now, answer=frame.body)
+                told = {"at": header["at"], "answer": frame.body}
+                actions = self._dispatcher.answered(number, header["id"], now, **told)
             case "raised":
-                failure = {"detail": header["detail"], "trace": header["trace"]}
-                actions = self._dispatcher.answered(number, header["id"], now, fate=Fate.RAISED, **failure)
+                told = {name: header[name] for name in ("at", "detail", "trace")}
+                actions = self._dispatcher.answered(number, header["id"], now, fate=Fate.RAISED, **told)
             case _:
                 return
         self._carry_out(actions)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,14 +79,20 @@ class WorkerProcess:
     """
 
     def __init__(self, surroundings: Surroundings) -> None:
-        ours, theirs = socket.socketpair()
-        # One each: whom the kernel tells of a pipe's end is a property of the pipe's end, not of
-        # the process that holds it.
-        lifeline, self._lifeline = os.pipe()
-        self._crash_report = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `bury`
-        self.tokens: Tokens = Tokens()
-        descriptors = (theirs.fileno(), lifeline, self._crash_report.fileno(), self.tokens.reader)
-        try:
+        with ExitStack() as passed_on, ExitStack() as kept:
+            ours, theirs = socket.socketpair()
+            self.channel: Channel = Channel(ours)
+            kept.callback(self.channel.close)
+            passed_on.callback(theirs.close)
+            # One each: whom the kernel tells of a pipe's end is a property of the pipe's end, not of
+            # the process that holds it.
+            their_lifeline, lifeline = os.pipe()
+            kept.callback(os.close, lifeline)
+            passed_on.callback(os.close, their_lifeline)
+            self._crash_report = kept.enter_context(tempfile.TemporaryFile())
+            self.tokens: Tokens = Tokens()
+            kept.callback(self.tokens.close)
+            descriptors = (theirs.fileno(), their_lifeline, self._crash_report.fileno(), self.tokens.reader)
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [
                     multiprocessing.spawn.get_executable(),
@@ -102,19 +108,14 @@ class WorkerProcess:
                 pass_fds=descriptors,
                 process_group=0,  # out of reach of Ctrl-C, and killed with all that it starts
             )
-        except BaseException:
-            ours.close()
-            os.close(self._lifeline)
-            self._crash_report.close()
-            self.tokens.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(lifeline)
-        self.channel: Channel = Channel(ours)
-        self.pid: int = self._process.pid
-        # Tells of the end even where a process that the worker forked holds its socket open.
-        self.sentinel = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+            self.pid: int = self._process.pid
+            kept.callback(self._end)
+            # Tells of the end even where a process that the worker forked holds its socket open.
+            self.sentinel: int | None = None
+            if hasattr(os, "pidfd_open"):
+                self.sentinel = os.pidfd_open(self.pid)
+                kept.callback(os.close, self.sentinel)
+            self._kept = kept.pop_all()
 
     @property
     def ended(self) -> bool:
@@ -147,16 +148,13 @@ class WorkerProcess:
 
     def bury(self) -> None:
         """Kill what is left of it, and free everything."""
+        self._kept.close()
+        self.sentinel = None
+
+    def _end(self) -> None:
         self.kill()
-        self.channel.close()
-        self._crash_report.close()
-        self.tokens.close()
-        os.close(self._lifeline)
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(_LONGEST_BURIAL)
-        if self.sentinel is not None:
-            os.close(self.sentinel)
-            self.sentinel = None
 
     def _status(self) -> os.waitid_result | None:
         try:

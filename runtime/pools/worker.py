@@ -80,11 +80,12 @@ def _serve(sock: socket.socket, claims: Claims) -> None:
 
 
 def _answer(handler: Handler, frame: Frame) -> Frame:
-    header = {"kind": "answer", "id": frame.header["id"]}
     try:
-        return Frame(header, handler(frame.body, frame.header["files"]))
+        answer = handler(frame.body, frame.header["files"])
     except BaseException as error:  # noqa: BLE001 - a worker outlives whatever its jobs do
         return _failure("raised", frame.header["id"], error)
+    else:
+        return Frame({"kind": "answer", "id": frame.header["id"], "at": time.monotonic()}, answer)
     finally:
         _flush()
 
@@ -93,7 +94,7 @@ def _failure(kind: str, job: int, error: BaseException) -> Frame:
     # Neither may be longer than a frame's header can be.
     trace = "".join(traceback.format_exception(error))[-_LONGEST_TEXT:]
     detail = traceback.format_exception_only(error)[-1].strip()[:_LONGEST_TEXT]
-    return Frame({"kind": kind, "id": job, "detail": detail, "trace": trace})
+    return Frame({"kind": kind, "id": job, "at": time.monotonic(), "detail": detail, "trace": trace})
 
 
 def _flush() -> None:

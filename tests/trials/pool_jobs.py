@@ -40,6 +40,9 @@ def misbehave(context):
                 os._exit(3)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "kill_after":
+                time.sleep(float(rest))
+                os.kill(os.getpid(), signal.SIGKILL)
             case "segfault":
                 ctypes.string_at(0)
             case "hang":

@@ -154,6 +154,19 @@ def test_the_time_of_a_job_ahead_begins_with_it(pool):
     assert [found[number].fate for number in range(3)] == [Fate.ANSWERED, Fate.ANSWERED, Fate.TIMED_OUT]
 
 
+@pytest.mark.parametrize(("ending", "fate"), [("sleep 0.6", Fate.ANSWERED), ("kill_after 0.6", Fate.DIED)])
+def test_its_seconds_are_the_workers_own(pool, ending, fate):
+    """They count from when it begins and not from when the pool hears that the one before has ended."""
+    submit(pool, "pid", ending)
+    time.sleep(3)  # nobody listens
+    found = rest_of(pool)
+    assert found[1].fate is fate
+    assert 0.6 <= found[1].seconds
+    assert found[0].seconds < 2.9
+    if fate is Fate.ANSWERED:
+        assert found[1].seconds < 2.9
+
+
 def test_a_run_that_stops_leaves_no_job_ahead(pool, tmp_path):
     """The worker of a stopped run is killed before it begins the next job."""
     submit(pool, f"linger {tmp_path / 'a'}", f"note {tmp_path / 'b'}")

@@ -193,6 +193,40 @@ def test_a_python_that_does_not_start_is_told(monkeypatch):
     pool.stop()
 
 
+def test_a_start_that_lacks_descriptors_leaves_none_and_no_process():
+    """Else those that are tried again and again would take what is left."""
+    script = textwrap.dedent(
+        """
+        import os, resource
+        from rebind.runtime.pools.process import Surroundings, WorkerProcess
+
+        surroundings, made = Surroundings.here(1, {}), 0
+        opened = lambda: len(os.listdir("/proc/self/fd"))
+        before, (_, most) = opened(), resource.getrlimit(resource.RLIMIT_NOFILE)
+        for room in range(20):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (before - 1 + room, most))
+            try:
+                WorkerProcess(surroundings).bury()
+                made += 1
+            except OSError:
+                pass
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            assert opened() == before, f"{opened() - before} left, with room for {room}"
+            try:
+                os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                continue
+            raise AssertionError("a process is left")
+        print(made)
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert 5 < int(done.stdout) < 15
+
+
 def test_workers_have_their_threads_set_before_any_library_reads_them():
     """The environment says so from the start, and takes what the caller adds."""
     pool = LocalPool(workers=1, threads=3, env={"EXTRA": "yes"})
