@@ -200,18 +200,19 @@ class Dispatcher:
         job_id: int,
         now: float,
         *,
-        at: float | None = None,
+        seconds: float | None = None,
         fate: Fate = Fate.ANSWERED,
         answer: BytesLike = b"",
         detail: str = "",
         trace: str = "",
     ) -> list[Action]:
-        """A worker has ended its job by itself: `at` that time, where it has not been heard at once."""
+        """A worker has ended its job by itself, after so many seconds, if it has told."""
         worker = self._workers.get(number)
         if worker is None or worker.job is None or worker.job.id != job_id:
             return []
-        at = now if at is None else at
-        report = _report(worker, worker.job, fate, at, answer=answer, detail=detail, trace=trace)
+        report = _report(
+            worker, worker.job, fate, now, answer=answer, detail=detail, trace=trace, seconds=seconds
+        )
         self._unwanted.discard(job_id)
         if worker.job is not worker.taken_back_during:
             worker.taken_back_during = None
@@ -219,7 +220,7 @@ class Dispatcher:
         if following is None:
             worker.state, worker.job, worker.deadline, worker.answering = _State.IDLE, None, None, False
         else:
-            worker.take(following, at)
+            worker.take(following, now)
             if following.id in self._unwanted:
                 return [report, *self._end(number, Fate.CANCELLED, now)]
         return [report, *self._assign(now)]
@@ -241,6 +242,7 @@ class Dispatcher:
         if worker.job.id in jobs:  # it was ahead a moment ago
             worker.take(worker.job, now)
             actions.append(Send(number, worker.job))
+        # Whoever has asked has a worker for what has come back, or is about to.
         return actions + self._assign(now, ahead=False)
 
     def ended(
@@ -328,9 +330,9 @@ class Dispatcher:
                 worker.take(job, now)
                 actions.append(Send(number, job))
         actions += self._hire(len(self._queue))
-        if not self._queue:
-            return actions + self._reclaim()
-        return actions + self._send_ahead(now) if ahead else actions
+        if not ahead:
+            return actions
+        return actions + (self._send_ahead(now) if self._queue else []) + self._reclaim()
 
     def _send_ahead(self, now: float) -> list[Action]:
         """Where all workers are busy, give the next jobs to those that have been busy for longest."""
@@ -355,10 +357,11 @@ class Dispatcher:
         return []
 
     def _reclaim(self) -> list[Action]:
-        """Ask for the jobs that wait behind others, as many as there are idle workers, or could be."""
+        """Ask for the jobs that wait behind others, as many as other workers are, or could be, free for."""
         holding = [n for n, w in self._workers.items() if w.ahead is not None and not w.has_begun_ahead]
-        free = len(self.idle) + self._slots - len(self._workers)
-        return [TakeBack(number) for number in holding[:free]]
+        busy = sum(w.state is _State.BUSY for w in self._workers.values())
+        free = self._slots - busy - len(self._queue)
+        return [TakeBack(number) for number in holding[: max(free, 0)]]
 
     def _end(self, number: int, fate: Fate, now: float, *, detail: str = "") -> list[Action]:
         """Kill a worker for its job's sake, once it is known not to have gone on to the next job.
@@ -396,6 +399,7 @@ def _report(
     answer: BytesLike = b"",
     detail: str = "",
     trace: str = "",
+    seconds: float | None = None,
 ) -> Report:
     return Report(
         Outcome(
@@ -404,7 +408,7 @@ def _report(
             answer=answer,
             detail=detail,
             trace=trace,
-            seconds=now - worker.since,
+            seconds=now - worker.since if seconds is None else seconds,
             process_id=worker.process_id,
         )
     )

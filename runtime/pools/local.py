@@ -26,8 +26,8 @@ _GLANCE = 0.1  # seconds between looks at the workers, where the system gives no
 class LocalPool(Pool):
     """Worker processes that share nothing, not even a queue.
 
-    A worker that dies costs its own job only, and is replaced when there is work for it. A busy worker has
-    its next job already, if that is small, so that it need not wait for this process between two. Workers
+    A worker that dies costs its own job only, and is replaced when there is work for it. A busy worker gets
+    one more job ahead, if that is small, so that it need not wait for this process between two. Workers
     start when a run starts, and end with it, or with the `with` block of the pool. They also end
     when this process ends, however it ends.
 
@@ -205,10 +205,10 @@ class _Crew:
             case "broken" if header["id"] == self._run:
                 actions = self._dispatcher.failed(number, header["trace"])
             case "answer":
-                told = {"at": header["at"], "answer": frame.body}
+                told = {"seconds": header["seconds"], "answer": frame.body}
                 actions = self._dispatcher.answered(number, header["id"], now, **told)
             case "raised":
-                told = {name: header[name] for name in ("at", "detail", "trace")}
+                told = {name: header[name] for name in ("seconds", "detail", "trace")}
                 actions = self._dispatcher.answered(number, header["id"], now, fate=Fate.RAISED, **told)
             case _:
                 return
@@ -223,8 +223,10 @@ class _Crew:
                     self._outcomes.append(outcome)
                 case Start(number):
                     todo.extend(self._start(number))
-                case Brief(number):
+                case Brief(number) if number in self._processes:
                     self._tell(number, self._briefing)
+                case Brief(number):  # a Ctrl-C came between the decision and the start
+                    todo.extend(self._dispatcher.ended(number, "not started", time.monotonic(), killed=True))
                 case Send(number, job):
                     self._tell(number, _frame(job, ahead=False))
                 case SendAhead(number, job):
@@ -270,7 +272,9 @@ class _Crew:
             self._selector.modify(channel.sock, events, number)
 
     def _bury(self, number: int) -> None:
-        process = self._processes.pop(number)
+        process = self._processes.pop(number, None)
+        if process is None:
+            return
         self._selector.unregister(process.channel.sock)
         if process.sentinel is not None:
             self._selector.unregister(process.sentinel)

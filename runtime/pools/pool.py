@@ -88,7 +88,8 @@ class Outcome:
         answer: What the handler returned, where the fate is `ANSWERED`.
         detail: One line for people about any other fate.
         trace: The traceback that the worker left, or an empty string.
-        seconds: From the moment that a worker began to the end.
+        seconds: From the moment that a worker began to the end; where it did not live to tell, as far as
+            the pool has noticed.
         process_id: The worker's, or None where no worker got as far as to begin.
     """
 
@@ -152,7 +153,7 @@ class Pool(ABC):
 
     @abstractmethod
     def submit(self, job: Job) -> None:
-        """Take a job. Never waits; more jobs than `slots` queue up.
+        """Take a job. Never waits; more jobs than `slots` queue up, and begin in about their order.
 
         Args:
             job: The job, with an id that no other one of the run has.

@@ -9,9 +9,9 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from contextlib import suppress
+from time import perf_counter  # by its name: a job may replace the module's
 from typing import TYPE_CHECKING
 
 from .ahead import Claims
@@ -70,31 +70,31 @@ def _serve(sock: socket.socket, claims: Claims) -> None:
             handler = None
             gc.collect()  # models and optimizers are cycles, and hold the memory of the run's files
         elif frame.header["ahead"] and not claims.may_begin(frame.header["id"]):
-            continue
+            del frame
         elif handler is not None:
-            began = time.perf_counter()
+            began = perf_counter()
             send(sock, _answer(handler, frame))
             del frame  # or the payload would live on while the next job is awaited
-            if time.perf_counter() - began > _WORK_WORTH_A_COLLECTION:
+            if perf_counter() - began > _WORK_WORTH_A_COLLECTION:
                 gc.collect()
 
 
 def _answer(handler: Handler, frame: Frame) -> Frame:
+    job, began = frame.header["id"], perf_counter()
     try:
         answer = handler(frame.body, frame.header["files"])
+        return Frame({"kind": "answer", "id": job, "seconds": perf_counter() - began}, answer)
     except BaseException as error:  # noqa: BLE001 - a worker outlives whatever its jobs do
-        return _failure("raised", frame.header["id"], error)
-    else:
-        return Frame({"kind": "answer", "id": frame.header["id"], "at": time.monotonic()}, answer)
+        return _failure("raised", job, error, seconds=perf_counter() - began)
     finally:
         _flush()
 
 
-def _failure(kind: str, job: int, error: BaseException) -> Frame:
+def _failure(kind: str, job: int, error: BaseException, **told: float) -> Frame:
     # Neither may be longer than a frame's header can be.
     trace = "".join(traceback.format_exception(error))[-_LONGEST_TEXT:]
     detail = traceback.format_exception_only(error)[-1].strip()[:_LONGEST_TEXT]
-    return Frame({"kind": kind, "id": job, "at": time.monotonic(), "detail": detail, "trace": trace})
+    return Frame({"kind": kind, "id": job, "detail": detail, "trace": trace, **told})
 
 
 def _flush() -> None:

@@ -40,9 +40,8 @@ def misbehave(context):
                 os._exit(3)
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "kill_after":
-                time.sleep(float(rest))
-                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop_clock":
+                time.perf_counter = time.monotonic = lambda: 0.0
             case "segfault":
                 ctypes.string_at(0)
             case "hang":
@@ -51,7 +50,7 @@ def misbehave(context):
                 Path(rest).write_text(str(os.getpid()))
                 ctypes.PyDLL(None).sleep(3600)
             case "linger":  # work until the file is there
-                while not Path(rest).exists():
+                while not Path(rest.partition(" ")[0]).exists():
                     time.sleep(0.005)
             case "note":  # leave a line for each time that this is begun
                 with Path(rest).open("a") as file:

@@ -17,7 +17,7 @@ from chaos import Chaos
 from trial_processes import marked_processes, wait_until_gone
 
 from rebind.evaluator_schema.errors import WorkerDiedError
-from rebind.runtime.pools import Briefing, Fate, Job, LocalPool
+from rebind.runtime.pools import Briefing, Fate, Job, LocalPool, local
 
 HERE = Path(__file__).parent
 
@@ -191,6 +191,23 @@ def test_a_python_that_does_not_start_is_told(monkeypatch):
     with pytest.raises(WorkerDiedError, match="No such file"):
         pool.next_outcome()
     pool.stop()
+
+
+def test_a_ctrl_c_while_workers_start_spoils_no_later_run(monkeypatch):
+    """A worker that was decided on, and not started, is not waited for."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with LocalPool(workers=1) as pool:
+        with monkeypatch.context() as patch:
+            patch.setattr(local, "WorkerProcess", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pool.start(Briefing("pool_jobs:misbehave"))
+        pool.stop()
+        pool.start(Briefing("pool_jobs:misbehave"))
+        pool.submit(Job(0, b"pid"))
+        assert pool.next_outcome(30).fate is Fate.ANSWERED
 
 
 def test_a_start_that_lacks_descriptors_leaves_none_and_no_process():

@@ -74,10 +74,10 @@ def test_whatever_is_set_is_taken_over_and_put_back(here, there, by_trial):
 @pytest.mark.parametrize("pool", [rebind.SerialPool, partial(rebind.LocalPool, workers=1)])
 def test_a_precision_that_is_set_here_counts_in_trials(pool):
     """By the settings that torch documents today, per backend."""
-    trials = [rebind.Trial(model=material.Net, task=material.conditions)]
+    trials = [rebind.Trial(model=material.Net, task=material.settings_of_torch)]
     with trial_conditions(torch.get_num_threads(), current_settings()):
         torch.backends.cuda.matmul.fp32_precision = "tf32"
         torch.backends.mkldnn.conv.fp32_precision = "bf16"
         (result,) = rebind.run_trials(material.make_evaluator(), trials, pool())
         assert result.error is None
-        assert result.value["settings"] == current_settings()
+        assert result.value == current_settings()

@@ -130,8 +130,11 @@ def conditions(binding):
         "dtype": str(torch.get_default_dtype()),
         "grad": torch.is_grad_enabled(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "settings": current_settings(),
     }
+
+
+def settings_of_torch(binding):
+    return current_settings()
 
 
 def changes_the_process(binding):
