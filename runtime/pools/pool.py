@@ -153,7 +153,9 @@ class Pool(ABC):
 
     @abstractmethod
     def submit(self, job: Job) -> None:
-        """Take a job. Never waits; more jobs than `slots` queue up; which of them begins first is the pool's to say.
+        """Take a job. Never waits; more jobs than `slots` queue up.
+
+        Which of those begins first is the pool's to say.
 
         Args:
             job: The job, with an id that no other one of the run has.
