@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from functools import partial
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 import trial_material as material
 from conftest import job_processes
 from trial_material import Net, make_evaluator
+from trial_processes import wait_until_gone
 
 import rebind
 from rebind.runtime.pools import Briefing, Job
@@ -114,22 +116,25 @@ def _with_path(assign, path):
     return assigned
 
 
-def test_a_run_that_is_left_early_kills_its_trials(warm, evaluator):
+def test_a_run_that_is_left_early_kills_its_trials(warm, evaluator, tmp_path):
     """A trial that hangs is killed with the run, although the engine lets tasks run on."""
+    told = tmp_path / "process"
     trials = [
         rebind.Trial(model=Net, name="quick", task=rebind.evaluate),
-        rebind.Trial(model=Net, name="hangs", task=material.hangs),
+        rebind.Trial(model=Net, name="hangs", task=partial(material.tells_its_process_and_hangs, told)),
     ]
     results = rebind.run_trials(evaluator, trials, warm)
-    before = job_processes()
     quick = next(results)
     assert quick.name == "quick"
+    until = time.monotonic() + 60
+    while not told.exists():
+        assert time.monotonic() < until, "the trial that hangs has not begun"
+        time.sleep(0.05)
     results.close()
     again = rebind.run_trials(evaluator, [rebind.Trial(model=Net, task=rebind.evaluate)] * 2, warm)
     assert [result.error for result in again] == [None, None], "both slots are free again"
-    gone = before - job_processes()  # with what earlier tests killed and was still there
-    assert gone, "the trial that hung was killed"
-    assert quick.process_id not in gone, "and the worker that had done its trial was not"
+    assert not wait_until_gone({int(told.read_text())}, seconds=5), "the trial that hung was killed"
+    assert quick.process_id in job_processes(), "and the worker that had done its trial was not"
 
 
 @pytest.mark.timeout(600)

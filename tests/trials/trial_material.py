@@ -108,6 +108,12 @@ def hangs(binding):
     time.sleep(3600)
 
 
+def tells_its_process_and_hangs(path, binding):
+    path.with_suffix(".part").write_text(str(os.getpid()))
+    path.with_suffix(".part").rename(path)
+    time.sleep(3600)
+
+
 def returns_unpicklable(binding):
     return ctypes.pointer(ctypes.c_int(1))
 
