@@ -28,14 +28,6 @@ def _set_deterministic(value: list[bool]) -> None:
     torch.use_deterministic_algorithms(value[0], warn_only=value[1])
 
 
-def _set_cudnn(name: str) -> Callable[[bool], None]:
-    return lambda value: setattr(torch.backends.cudnn, name, value)
-
-
-def _get_cudnn(name: str) -> Callable[[], bool]:
-    return lambda: bool(getattr(torch.backends.cudnn, name))
-
-
 def _get_matmul_precision() -> str | None:
     # Of old and new settings that do not say the same, torch tells no old one.
     try:
@@ -49,8 +41,11 @@ def _set_matmul_precision(value: str | None) -> None:
         torch.set_float32_matmul_precision(value)
 
 
-def _fp32_precision(backend: Any) -> tuple[Callable[[], str], Callable[[str], None]]:
-    return lambda: str(backend.fp32_precision), lambda value: setattr(backend, "fp32_precision", value)
+def _flag(name: str) -> tuple[Callable[[], Any], Callable[[Any], None]]:
+    """How to read and to set a flag of `torch.backends`."""
+    path, _, flag = f"backends.{name}".rpartition(".")
+    backend = attrgetter(path)(torch)
+    return lambda: getattr(backend, flag), lambda value: setattr(backend, flag, value)
 
 
 # Process-wide settings of torch that change results: how to read and how to set each of them.
@@ -63,16 +58,22 @@ _SETTINGS: dict[str, tuple[Callable[[], Any], Callable[[Any], None]]] = {
     "default_device": (lambda: str(torch.get_default_device()), _set_default_device),
     "deterministic_algorithms": (_deterministic, _set_deterministic),
     "float32_matmul_precision": (_get_matmul_precision, _set_matmul_precision),
-    "fp32_precision": _fp32_precision(torch.backends),
     **{
-        f"{name}.fp32_precision": _fp32_precision(attrgetter(name)(torch.backends))
+        name: _flag(name)
         for name in (
-            *("cudnn", "cudnn.conv", "cudnn.rnn", "cuda.matmul"),  # "cudnn" is that of all CUDA
-            *("mkldnn", "mkldnn.matmul", "mkldnn.conv", "mkldnn.rnn"),
+            "fp32_precision",
+            "cudnn.fp32_precision",  # that of all CUDA
+            "cudnn.conv.fp32_precision",
+            "cudnn.rnn.fp32_precision",
+            "cuda.matmul.fp32_precision",
+            "mkldnn.fp32_precision",
+            "mkldnn.matmul.fp32_precision",
+            "mkldnn.conv.fp32_precision",
+            "mkldnn.rnn.fp32_precision",
+            "cudnn.benchmark",
+            "cudnn.deterministic",
         )
     },
-    "cudnn_benchmark": (_get_cudnn("benchmark"), _set_cudnn("benchmark")),
-    "cudnn_deterministic": (_get_cudnn("deterministic"), _set_cudnn("deterministic")),
 }
 
 

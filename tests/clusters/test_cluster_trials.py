@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import random
-import time
 from functools import partial
 
 import pytest
@@ -14,7 +13,7 @@ import torch
 import trial_material as material
 from conftest import job_processes
 from trial_material import Net, make_evaluator
-from trial_processes import wait_until_gone
+from trial_processes import wait_for, wait_until_gone
 
 import rebind
 from rebind.runtime.pools import Briefing, Job
@@ -126,10 +125,7 @@ def test_a_run_that_is_left_early_kills_its_trials(warm, evaluator, tmp_path):
     results = rebind.run_trials(evaluator, trials, warm)
     quick = next(results)
     assert quick.name == "quick"
-    until = time.monotonic() + 60
-    while not told.exists():
-        assert time.monotonic() < until, "the trial that hangs has not begun"
-        time.sleep(0.05)
+    wait_for(told.exists, seconds=60)
     results.close()
     again = rebind.run_trials(evaluator, [rebind.Trial(model=Net, task=rebind.evaluate)] * 2, warm)
     assert [result.error for result in again] == [None, None], "both slots are free again"

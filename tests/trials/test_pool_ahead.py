@@ -7,6 +7,7 @@ import os
 import time
 
 import pytest
+from trial_processes import wait_for
 
 from rebind.runtime.pools import Briefing, Fate, Job, LocalPool
 
@@ -36,13 +37,6 @@ def rest_of(pool):
         assert outcome.job_id not in found
         found[outcome.job_id] = outcome
     return found
-
-
-def wait_for(condition):
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, "it does not happen"
-        time.sleep(0.005)
 
 
 def is_alive(pid):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def marked_processes():
             except OSError:
                 continue
     return found
+
+
+def wait_for(condition, seconds=30):
+    """Wait until something is so."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it does not happen"
+        time.sleep(0.005)
 
 
 def wait_until_gone(processes, seconds=10.0):
